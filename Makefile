@@ -1,0 +1,108 @@
+# agentd: everything a checkout can do. `make help` lists it.
+#
+# `make demo` and `make test` install what they need on a fresh Debian 12 or 13 machine (as root or
+# through sudo), once. Afterwards they work offline.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+# A bare container has no locale, no HOME and no terminal; none of it may matter.
+export LC_ALL := C.UTF-8
+export PIP_ROOT_USER_ACTION := ignore
+
+PY := .venv/bin/python
+# What is linted and typed; folders that a checkout does not have are left out.
+SOURCES := $(wildcard agentd tests benchmarks scripts)
+TYPED := $(wildcard agentd tests benchmarks) $(wildcard scripts/*.py)
+PYTEST_ARGS ?=
+
+.PHONY: help
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: setup setup-runtime
+setup: ## install everything that development needs
+	@scripts/setup dev
+setup-runtime:
+	@scripts/setup runtime
+
+.PHONY: demo
+demo: setup-runtime ## a conversation with a local Live API server: no key, no sound card, no account
+	.venv/bin/agentd demo
+
+.PHONY: test
+test: setup ## lint, types, tests and coverage of the pure core
+	@$(MAKE) lint typecheck
+	@$(MAKE) pytest PYTEST_ARGS="--cov --cov-report= $(PYTEST_ARGS)"
+	@$(MAKE) coverage-core
+
+.PHONY: lint
+lint: setup ## ruff: rules and format
+	$(PY) -m ruff check $(SOURCES)
+	$(PY) -m ruff format --check $(SOURCES)
+
+.PHONY: format
+format: setup ## let ruff fix what it can
+	$(PY) -m ruff check --fix $(SOURCES)
+	$(PY) -m ruff format $(SOURCES)
+
+.PHONY: typecheck
+typecheck: setup ## mypy --strict
+	$(PY) -m mypy --strict $(TYPED)
+
+# One process: most of the minutes are audio in real time on a shared sound server, and two of them
+# at once on two cores measure each other.
+.PHONY: pytest
+pytest: setup ## tests alone; PYTEST_ARGS="-k gate -x"
+	$(PY) -m pytest $(PYTEST_ARGS) </dev/null
+
+.PHONY: coverage
+coverage: setup ## tests, then coverage of everything, also as htmlcov/
+	@$(MAKE) pytest PYTEST_ARGS="--cov --cov-report=term --cov-report=html $(PYTEST_ARGS)"
+	@$(MAKE) coverage-core
+
+.PHONY: coverage-core
+coverage-core: setup
+	$(PY) scripts/coverage_core.py
+
+.PHONY: bench
+bench: setup ## measure against the field (docs/performance.md)
+	$(PY) -m benchmarks $(BENCH_ARGS)
+
+.PHONY: soak
+soak: setup ## hours of conversation under faults; SOAK_ARGS="--hours 8"
+	$(PY) -m benchmarks.soak $(SOAK_ARGS)
+
+.PHONY: docs
+docs: setup ## write docs/configuration.md anew from the schema
+	.venv/bin/agentd config schema --markdown > docs/configuration.md.new
+	mv docs/configuration.md.new docs/configuration.md
+
+.PHONY: test-fresh
+test-fresh: ## as a stranger would: clone, make test, make demo in a new Debian root; SUITES="bookworm trixie"
+	scripts/fresh-root $(SUITES)
+
+# uv resolves for every Python and architecture at once. What Debian provides is left out: a lock is
+# installed without dependencies into an environment that sees Debian's packages.
+UV := .cache/uv/bin/uv
+COMPILE = $(UV) pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --custom-compile-command "make lock" \
+	$(foreach p,pyaudio cryptography cffi pycparser,--no-emit-package $(p))
+.PHONY: lock
+lock: ## resolve requirements/*.lock anew; LOCK_ARGS="--upgrade" to move forward
+	@[ -x $(UV) ] || { /usr/bin/python3 -m venv .cache/uv && .cache/uv/bin/pip install -q uv; }
+	$(COMPILE) $(LOCK_ARGS) --extra demo -o requirements/runtime.lock
+	$(COMPILE) $(LOCK_ARGS) --extra dev -c requirements/runtime.lock -o requirements/dev.lock
+
+.PHONY: clean
+clean: ## remove caches and results; the environment and the roots stay
+	rm -rf build dist htmlcov .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf *.egg-info
+	find $(SOURCES) -name __pycache__ -prune -exec rm -rf {} +
+
+.PHONY: distclean
+distclean: clean ## remove the environment as well
+	rm -rf .venv .cache

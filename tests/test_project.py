@@ -1,0 +1,85 @@
+"""What the project as a whole promises, whatever its modules do."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import systemd.daemon
+
+import agentd
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_systemd_module_is_debians() -> None:
+    """`import systemd` gives Python's module, not the folder of unit files beside the package."""
+    assert callable(systemd.daemon.notify)
+    assert ROOT not in Path(str(systemd.daemon.__file__)).parents
+
+
+def test_unit_folder_is_no_package() -> None:
+    """The folder `systemd/` can never become importable: it has no `__init__.py`."""
+    assert not (ROOT / "systemd" / "__init__.py").exists()
+
+
+def test_only_the_package_is_packaged(tmp_path: Path) -> None:
+    """A wheel holds `agentd`, typed, and its metadata; no tests, units or benchmarks."""
+    source = tmp_path / "source"
+    shutil.copytree(
+        ROOT,
+        source,
+        ignore=shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "__pycache__"),
+    )
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*command, "-w", str(tmp_path), str(source)], check=True, timeout=120)
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {n.split("/")[0] for n in names} == {"agentd", f"agentd-{agentd.__version__}.dist-info"}
+    assert "agentd/py.typed" in names
+
+
+def test_metadata_and_code_agree_on_the_version() -> None:
+    """`agentd --version` and the installed metadata come from one line."""
+    assert importlib.metadata.version("agentd") == agentd.__version__
+
+
+def test_locks_name_no_index() -> None:
+    """The locks work with any index or mirror: they hold hashes and no address."""
+    for lock in ("runtime.lock", "dev.lock"):
+        text = (ROOT / "requirements" / lock).read_text(encoding="utf-8")
+        assert "--hash=sha256:" in text
+        assert "://" not in text
+        assert "--index" not in text
+        assert "--extra-index" not in text
+
+
+def test_locks_leave_to_debian_what_debian_provides() -> None:
+    """Packages that would need a compiler, and cryptography, come from Debian."""
+    for lock in ("runtime.lock", "dev.lock"):
+        text = (ROOT / "requirements" / lock).read_text(encoding="utf-8")
+        pinned = {line.partition("==")[0] for line in text.splitlines() if "==" in line}
+        assert pinned.isdisjoint({"pyaudio", "cryptography", "cffi", "gpiozero", "systemd-python"})
+
+
+def test_both_locks_agree() -> None:
+    """What the tests run is what devices run: dev.lock repeats runtime.lock's versions."""
+
+    def pins(lock: str) -> set[str]:
+        text = (ROOT / "requirements" / lock).read_text(encoding="utf-8")
+        return {line.split(";")[0].rstrip(" \\") for line in text.splitlines() if "==" in line}
+
+    assert pins("runtime.lock") <= pins("dev.lock")
+
+
+def test_pure_core_is_listed_once() -> None:
+    """The list of pure modules holds no module twice and nothing outside the package."""
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        core = tomllib.load(file)["tool"]["agentd"]["pure-core"]
+    assert len(core) == len(set(core))
+    assert all(path.startswith("agentd/") and path.endswith(".py") for path in core)
