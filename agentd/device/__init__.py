@@ -1,0 +1,1 @@
+"""What a household sees and touches: states, lights, sounds, button."""

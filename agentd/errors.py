@@ -1,0 +1,89 @@
+"""The error tree. Every message says what is wrong and what to do about it.
+
+How a failure of the Live connection is classed (retry, reset, fatal) is decided in
+`agentd.live.failures` and nowhere else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+EXIT_OK = 0
+EXIT_FAILURE = 1
+EXIT_USAGE = 2
+EXIT_CONFIG = 78  # sysexits.h EX_CONFIG; the unit does not restart on it
+
+
+class AgentdError(Exception):
+    """Anything that agentd itself raises on purpose."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigProblem:
+    """One wrong value: where it stands, what it is, what is allowed, what to do."""
+
+    file: str
+    key: str
+    value: str
+    problem: str
+    remedy: str
+
+    def __str__(self) -> str:
+        shown = f" = {self.value}" if self.value else ""
+        return f"{self.file}: {self.key}{shown}: {self.problem}. {self.remedy}"
+
+
+class ConfigError(AgentdError, ValueError):
+    """The configuration cannot be used; carries every problem found, not just the first."""
+
+    def __init__(self, problems: tuple[ConfigProblem, ...]) -> None:
+        super().__init__("\n".join(str(problem) for problem in problems))
+        self.problems = problems
+
+
+class CredentialError(AgentdError):
+    """A key or service-account file is missing, unreadable or malformed."""
+
+
+class AudioError(AgentdError, OSError):
+    """A sound device does not do what is asked of it."""
+
+
+class DeviceNotFound(AudioError):
+    """No such PCM, card or file."""
+
+
+class DeviceBusy(AudioError):
+    """Another program holds the device."""
+
+
+class UnsupportedFormat(AudioError):
+    """A WAV file or a device in a format that cannot be converted."""
+
+
+class CaptureLost(AudioError):
+    """The microphone went away or stopped delivering frames."""
+
+
+class PlaybackLost(AudioError):
+    """The speaker went away or stopped consuming samples."""
+
+
+class StateError(AgentdError, OSError):
+    """A state file cannot be read or written."""
+
+
+class LiveError(AgentdError):
+    """The Live connection failed; `code` is a WebSocket close or HTTP status, if there was one."""
+
+    def __init__(self, message: str, *, code: int | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class ControlError(AgentdError):
+    """A control request was refused or could not be delivered."""
+
+
+class GpioError(AgentdError):
+    """A pin or the GPIO chip cannot be used."""

@@ -1,0 +1,1 @@
+"""The Live API session: one conversation over many connections."""

@@ -1,0 +1,1 @@
+"""The daemon's face to systemd, journald and the local user."""

@@ -1,0 +1,1 @@
+"""Voice activity: from 20 ms frames to utterances."""
