@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
@@ -62,16 +62,25 @@ class Live(Section):
     )
     model: str = Field("gemini-3.8-live", min_length=1, max_length=256, description="model name")
     api_version: str = Field(
-        "v1beta", pattern=r"^v\d+((alpha|beta)\d*)?$", description="API version in the path"
+        "v1beta",
+        pattern=r"^v\d+((alpha|beta)\d*)?$",
+        examples=["v1beta", "v1"],
+        description="API version in the path",
     )
     base_url: str | None = Field(
-        None, pattern=r"^https?://[^\s]+$", description="another endpoint: emulator or proxy"
+        None,
+        pattern=r"^https?://[^\s]+$",
+        examples=["https://127.0.0.1:9443"],
+        description="another endpoint: emulator or proxy",
     )
     project: str | None = Field(None, min_length=1, description="Vertex: Google Cloud project")
     location: str = Field("us-central1", min_length=1, description="Vertex: region or `global`")
     voice: str = Field("Kore", min_length=1, max_length=64, description="prebuilt voice")
     language: str = Field(
-        "en-US", pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$", description="BCP 47 tag"
+        "en-US",
+        pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$",
+        examples=["en-US", "id-ID"],
+        description="BCP 47 tag of the language spoken",
     )
     system_instruction: Text = Field(
         "You are a helpful voice in the kitchen. Answer briefly.",
@@ -130,7 +139,7 @@ class Audio(Section):
         80, ge=20, le=1000, description="reply audio gathered before the speaker starts"
     )
     keep_alive: bool = Field(
-        True, description="keep the speaker's clock running between replies (no pops, no late start)"
+        True, description="keep the speaker's clock running between replies (no pops)"
     )
     noise_suppression: bool = Field(False, description="with the canceller: suppress noise too")
     capture_gain_db: Real = Field(0.0, ge=-20.0, le=40.0, description="gain before the gate")
@@ -206,10 +215,15 @@ class Sounds(Section):
     """Earcons and spoken causes."""
 
     enabled: bool = Field(True, description="play earcons and spoken causes")
-    language: str = Field("en", pattern=r"^[a-z]{2,3}$", description="of spoken causes")
+    language: str = Field(
+        "en", pattern=r"^[a-z]{2,3}$", examples=["en", "id"], description="of spoken causes"
+    )
     volume_percent: int = Field(60, ge=0, le=100, description="relative to replies")
     quiet_hours: str | None = Field(
-        None, pattern=r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$", description="22:00-07:00"
+        None,
+        pattern=r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$",
+        examples=["22:00-07:00"],
+        description="local time without sounds, alarms excepted",
     )
 
 
@@ -297,7 +311,11 @@ def load(path: Path | None = None, *, required: bool | None = None) -> Loaded:
 
 
 def parse(tables: Sequence[tuple[Path, Mapping[str, Any]]]) -> Settings:
-    """Merge tables, later ones winning, and validate them; raise `ConfigError` with all problems."""
+    """Merge tables, later ones winning, and validate them.
+
+    Raises:
+        ConfigError: with every problem found.
+    """
     merged: dict[str, Any] = {}
     origins: dict[tuple[str, ...], Path] = {}
     for file, table in tables:
@@ -482,9 +500,8 @@ def _pin_conflicts(pins: GpioPins, problem: Any) -> Iterator[ConfigProblem]:
         value = getattr(pins, name)
         for pin in value if isinstance(value, tuple) else (() if value is None else (value,)):
             if pin in used:
-                yield problem(
-                    f"gpio.{name}", value, f"pin {pin} is gpio.{used[pin]} already", "Use another pin"
-                )
+                what = f"pin {pin} is gpio.{used[pin]} already"
+                yield problem(f"gpio.{name}", value, what, "Use another pin")
             used[pin] = name
     if pins.status_led is not None and pins.status_rgb is not None:
         yield problem(
@@ -526,7 +543,11 @@ def walk_fields(
 def describe_range(field: FieldInfo) -> str:
     """Say in a few words what a value of `field` may be."""
     schema = _schema_of(field)
-    return " or ".join(_describe(branch) for branch in schema.get("anyOf", [schema]))
+    branches = [branch for branch in schema.get("anyOf", [schema]) if branch.get("type") != "null"]
+    text = " or ".join(_describe(branch) for branch in branches)
+    if field.examples:
+        text += ", such as " + " or ".join(f'"{example}"' for example in field.examples)
+    return text + "; may be left out" if len(branches) < len(schema.get("anyOf", "1")) else text
 
 
 def _is_section(annotation: object) -> bool:
@@ -534,9 +555,10 @@ def _is_section(annotation: object) -> bool:
 
 
 def _schema_of(field: FieldInfo) -> dict[str, Any]:
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(Annotated[field.annotation, *field.metadata]).json_schema()
+    annotation: Any = field.annotation
+    one = create_model("One", value=(annotation, field))
+    schema: dict[str, Any] = one.model_json_schema()["properties"]["value"]
+    return schema
 
 
 def _describe(schema: Mapping[str, Any]) -> str:
@@ -545,12 +567,11 @@ def _describe(schema: Mapping[str, Any]) -> str:
     kind = schema.get("type")
     if kind == "array":
         return f"a list of {schema.get('maxItems', 'some')} pin numbers"
-    if kind == "null":
-        return "left out"
     if kind == "boolean":
         return "true or false"
     if kind == "string":
-        return f"text like {schema['pattern']}" if "pattern" in schema else "text"
+        longest = schema.get("maxLength")
+        return f"text up to {longest} characters" if longest else "text"
     low = schema.get("minimum", schema.get("exclusiveMinimum"))
     high = schema.get("maximum")
     noun = "whole number" if kind == "integer" else "number"

@@ -102,7 +102,7 @@ class Speaker(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class TranscriptText:
-    """A piece of transcript, in order per speaker; for the screen and the journal, never for logs."""
+    """A piece of transcript, in order per speaker; for screen and memory, never for logs."""
 
     turn: int
     speaker: Speaker
@@ -201,7 +201,7 @@ class StateUnwritable(Event):
 
     name = "state_unwritable"
     level = logging.WARNING
-    template = "cannot write state ({cause}); the conversation goes on but will not survive a restart"
+    template = "cannot write state ({cause}); the conversation would not survive a restart"
     cause: str
 
 
@@ -382,7 +382,7 @@ class GoAway(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disconnected(Event):
-    """A connection ended, or a dial failed. `cause` is our class for it, `reason` the peer's words."""
+    """A connection ended, or a dial failed. `cause` is our class, `reason` the peer's words."""
 
     name = "disconnected"
     template = "connection {connection} ended in {phase}: {cause} (code {close_code}) {reason}"
