@@ -73,7 +73,9 @@ class Live(Section):
         examples=["https://127.0.0.1:9443"],
         description="another endpoint: emulator or proxy",
     )
-    project: str | None = Field(None, min_length=1, description="Vertex: Google Cloud project")
+    project: str | None = Field(
+        None, min_length=1, examples=["my-project"], description="Vertex: Google Cloud project"
+    )
     location: str = Field("us-central1", min_length=1, description="Vertex: region or `global`")
     voice: str = Field("Kore", min_length=1, max_length=64, description="prebuilt voice")
     language: str = Field(
@@ -86,7 +88,9 @@ class Live(Section):
         "You are a helpful voice in the kitchen. Answer briefly.",
         description="who the assistant is and how it speaks",
     )
-    temperature: Real | None = Field(None, ge=0.0, le=2.0, description="sampling temperature")
+    temperature: Real | None = Field(
+        None, ge=0.0, le=2.0, examples=[0.7], description="sampling temperature"
+    )
     activity_detection: Literal["local", "server"] = Field(
         "local", description="who frames speech: agentd's gate, or the service's detector"
     )
@@ -97,6 +101,7 @@ class Live(Section):
         None,
         gt=0.0,
         le=168.0,
+        examples=[2.0],
         description="how long a resumption handle is tried; default 2 (developer), 24 (vertex)",
     )
     idle_release_min: Real = Field(
@@ -128,8 +133,12 @@ class Audio(Section):
     capture_channel: int = Field(
         0, ge=0, le=31, description="which channel of a microphone array to hear"
     )
-    echo_cancellation: Literal["auto", "on", "off"] = Field(
-        "auto", description="auto: on when the canceller is installed; off: half duplex"
+    echo_cancellation: Literal["auto", "on", "off", "hardware"] = Field(
+        "auto",
+        description=(
+            "auto: on when the canceller is installed, else off; off: half duplex; "
+            "hardware: the device cancels its own echo (speakerphone, headset)"
+        ),
     )
     half_duplex_tail_ms: int = Field(
         300, ge=0, le=3000, description="without cancellation: closed this long after a reply"
@@ -167,18 +176,20 @@ class Vad(Section):
 class GpioPins(Section):
     """Lights, button and switch, by BCM pin number. Nothing configured is fine."""
 
-    status_led: Gpio | None = Field(None, description="single status LED")
+    status_led: Gpio | None = Field(None, examples=[25], description="single status LED")
     status_pwm: bool = Field(True, description="dim the single LED by PWM instead of blinking it")
     status_rgb: Annotated[tuple[Gpio, Gpio, Gpio], Field(strict=False)] | None = Field(
-        None, description="red, green, blue"
+        None, examples=[(17, 27, 22)], description="red, green, blue"
     )
-    mute_led: Gpio | None = Field(None, description="separate LED, lit while muted")
+    mute_led: Gpio | None = Field(None, examples=[23], description="separate LED, lit while muted")
     active_high: bool = Field(True, description="false: LEDs light when the pin is low")
-    button: Gpio | None = Field(None, description="push button to ground")
+    button: Gpio | None = Field(None, examples=[5], description="push button to ground")
     button_mode: Literal["tap", "push-to-talk"] = Field(
         "tap", description="tap to talk, or talk while held"
     )
-    mute_switch: Gpio | None = Field(None, description="hardware mute switch to ground")
+    mute_switch: Gpio | None = Field(
+        None, examples=[6], description="hardware mute switch to ground"
+    )
     brightness_percent: int = Field(100, ge=5, le=100, description="of all LEDs")
 
 
@@ -546,7 +557,10 @@ def describe_range(field: FieldInfo) -> str:
     branches = [branch for branch in schema.get("anyOf", [schema]) if branch.get("type") != "null"]
     text = " or ".join(_describe(branch) for branch in branches)
     if field.examples:
-        text += ", such as " + " or ".join(f'"{example}"' for example in field.examples)
+        text += ", such as " + " or ".join(
+            f'"{example}"' if isinstance(example, str) else str(example)
+            for example in field.examples
+        )
     return text + "; may be left out" if len(branches) < len(schema.get("anyOf", "1")) else text
 
 

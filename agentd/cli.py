@@ -1,0 +1,144 @@
+"""The command line. Nothing heavy is imported before the command is known.
+
+`agentd status` on a Pi must answer at once, so each command names its handler as `module:function`
+and only that module is loaded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from agentd import __version__
+from agentd.errors import EXIT_CONFIG, EXIT_FAILURE, EXIT_OK, AgentdError, ConfigError
+
+Parser = argparse.ArgumentParser
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One subcommand: its help line, where its handler lives, and what it takes."""
+
+    help: str
+    handler: str  # module:function, called with the parsed arguments, returning the exit status
+    arguments: Callable[[Parser], None] = lambda parser: None
+
+
+def _config_option(parser: Parser) -> None:
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="default: /etc/agentd/agentd.toml and conf.d"
+    )
+
+
+def _run(parser: Parser) -> None:
+    _config_option(parser)
+    parser.add_argument("--time-scale", type=float, default=1.0, help=argparse.SUPPRESS)
+
+
+def _demo(parser: Parser) -> None:
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--live", action="store_true", help="your microphone and speaker, no key")
+    how.add_argument("--real", action="store_true", help="the real service, with your key")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where the two files go")
+    parser.add_argument("--seed", type=int, default=1, help=argparse.SUPPRESS)
+
+
+def _json_option(parser: Parser) -> None:
+    parser.add_argument("--json", action="store_true", help="machine-readable output")
+
+
+def _status(parser: Parser) -> None:
+    _json_option(parser)
+    parser.add_argument("--watch", action="store_true", help="keep showing it until interrupted")
+
+
+def _config(parser: Parser) -> None:
+    _config_option(parser)
+    parser.add_argument("what", choices=("check", "show", "schema"))
+    parser.add_argument(
+        "--format",
+        choices=("json", "markdown", "toml"),
+        default="json",
+        help="of the schema (default: json)",
+    )
+
+
+def _text(parser: Parser) -> None:
+    parser.add_argument("text", metavar="TEXT")
+
+
+def _volume(parser: Parser) -> None:
+    parser.add_argument("percent", nargs="?", metavar="N", help="0 to 100; left out: show it")
+
+
+def _context(parser: Parser) -> None:
+    parser.add_argument("what", choices=("add",))
+    parser.add_argument("text", metavar="TEXT")
+
+
+def _leds(parser: Parser) -> None:
+    _config_option(parser)
+    parser.add_argument("what", choices=("off",))
+
+
+def _emulator(parser: Parser) -> None:
+    from agentd.emulator.cli import add_arguments
+
+    add_arguments(parser)
+
+
+COMMANDS: dict[str, Command] = {
+    "run": Command("run the daemon", "agentd.daemon:main", _run),
+    "demo": Command("show a whole conversation; no key, no sound card", "agentd.demo:main", _demo),
+    "devices": Command("list microphones and speakers", "agentd.commands:devices", _json_option),
+    "status": Command("what the daemon is doing", "agentd.commands:status", _status),
+    "config": Command("check, show or describe the settings", "agentd.commands:config", _config),
+    "mute": Command("close the microphone", "agentd.commands:mute"),
+    "unmute": Command("open the microphone", "agentd.commands:unmute"),
+    "volume": Command("show or set the volume", "agentd.commands:volume", _volume),
+    "say": Command("send a text as if it had been spoken", "agentd.commands:say", _text),
+    "instruct": Command("change the system instruction", "agentd.commands:instruct", _text),
+    "context": Command("tell the model something in passing", "agentd.commands:context", _context),
+    "forget": Command("delete the conversation", "agentd.commands:forget"),
+    "leds": Command("switch all configured LEDs off", "agentd.commands:leds", _leds),
+    "emulator": Command("run a Live API server", "agentd.emulator.cli:run", _emulator),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return the exit status (0 ok, 1 failure, 2 usage, 78 bad configuration)."""
+    argv = list(sys.argv[1:] if arguments is None else arguments)
+    parsed = build_parser(argv).parse_args(argv)
+    module, _, function = COMMANDS[parsed.command].handler.partition(":")
+    try:
+        handler = getattr(importlib.import_module(module), function)
+        return int(handler(parsed))
+    except ConfigError as error:
+        for problem in error.problems:
+            print(f"agentd: {problem}", file=sys.stderr)
+        return EXIT_CONFIG
+    except AgentdError as error:
+        print(f"agentd: {error}", file=sys.stderr)
+        return EXIT_FAILURE
+    except BrokenPipeError:  # `agentd status | head`
+        sys.stderr.close()
+        return EXIT_FAILURE
+    except KeyboardInterrupt:
+        return EXIT_OK if parsed.command in {"run", "status", "emulator"} else EXIT_FAILURE
+
+
+def build_parser(argv: Sequence[str]) -> Parser:
+    """Return the parser; only the command that is asked for gets its arguments."""
+    parser = Parser(prog="agentd", description="A voice agent daemon over the Gemini Live API.")
+    parser.add_argument("--version", action="version", version=f"agentd {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    asked = next((word for word in argv if not word.startswith("-")), None)
+    for name, command in COMMANDS.items():
+        sub = commands.add_parser(name, help=command.help, description=command.help)
+        if name == asked:
+            command.arguments(sub)
+    return parser

@@ -1,0 +1,210 @@
+"""Configuration: files in, a frozen tree or every problem out."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentd import config_docs
+from agentd.config import Settings, context_window_tokens, load, parse, walk_fields
+from agentd.errors import ConfigError
+
+HERE = Path("agentd.toml")
+
+
+def problems_of(text: str) -> list[str]:
+    """Return what is said about a wrong file."""
+    with pytest.raises(ConfigError) as caught:
+        parse([(HERE, tomllib.loads(text))])
+    return [str(problem) for problem in caught.value.problems]
+
+
+def test_no_file_at_all_gives_the_defaults(tmp_path: Path) -> None:
+    """A device without a configuration file runs on defaults."""
+    assert load(tmp_path / "agentd.toml", required=False).settings == Settings()
+
+
+def test_a_file_asked_for_by_name_must_exist(tmp_path: Path) -> None:
+    """`--config` with a wrong path is an error, not silently the defaults."""
+    with pytest.raises(ConfigError, match="does not exist"):
+        load(tmp_path / "missing.toml")
+
+
+def test_drop_ins_win_key_by_key(tmp_path: Path) -> None:
+    """A later file replaces keys, not tables."""
+    (tmp_path / "conf.d").mkdir()
+    main = tmp_path / "agentd.toml"
+    main.write_text('[live]\nvoice = "Puck"\nmodel = "one"\n')
+    (tmp_path / "conf.d" / "20-b.toml").write_text('live.voice = "Aoede"\n')
+    (tmp_path / "conf.d" / "10-a.toml").write_text('live.voice = "Fenrir"\n')
+    loaded = load(main)
+    assert (loaded.settings.live.voice, loaded.settings.live.model) == ("Aoede", "one")
+    assert [file.name for file in loaded.files] == ["agentd.toml", "10-a.toml", "20-b.toml"]
+
+
+def test_every_problem_is_named_with_its_own_file(tmp_path: Path) -> None:
+    """Two files with mistakes give all of them at once, each under its file."""
+    (tmp_path / "conf.d").mkdir()
+    main = tmp_path / "agentd.toml"
+    main.write_text("[vad]\naggressiveness = 7\n")
+    drop_in = tmp_path / "conf.d" / "x.toml"
+    drop_in.write_text('[audio]\necho_cancellation = "maybe"\n')
+    with pytest.raises(ConfigError) as caught:
+        load(main)
+    named = {(problem.file, problem.key) for problem in caught.value.problems}
+    assert named == {
+        (str(main), "vad.aggressiveness"),
+        (str(drop_in), "audio.echo_cancellation"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("live.modle = 'x'", ["live.modle", "unknown key", "Did you mean live.model?"]),
+        ("audio.voice = 'x'", ["unknown key", "Did you mean live.voice?"]),
+        ("nonsense.key = 1", ["nonsense", "unknown key", "Known here: live"]),
+        ("gpio.zzz = 1", ["gpio.zzz", "Known here: status_led"]),
+        ("live = 3", ["live = 3"]),
+        ("vad.onset_ms = 10", ["vad.onset_ms = 10", "20 to 500"]),
+        ("vad.onset_ms = '60'", ["vad.onset_ms = '60'", "whole number"]),
+        ("vad.onset_ms = true", ["vad.onset_ms = True"]),
+        ("gpio.status_rgb = [1, 2]", ["gpio.status_rgb"]),
+        ("gpio.status_rgb = [1, 2, 99]", ["gpio.status_rgb = 99"]),
+        ("gpio.button = 17\ngpio.status_rgb = [17, 27, 22]", ["gpio.button", "pin 17"]),
+        ("gpio.status_led = 4\ngpio.status_rgb = [17, 27, 22]", ["status_led is set too"]),
+        ("live.compression.trigger_tokens = 4999", ["5000 to 128000"]),
+        ("live.compression.target_tokens = 25600", ["below trigger_tokens", "0 to 25599"]),
+        (
+            "live.model = 'gemini-live-2.5-flash'\nlive.compression.trigger_tokens = 64000",
+            ["context window of gemini-live-2.5-flash (32000 tokens)"],
+        ),
+        ("vad.hangover_ms = 5000\nvad.max_utterance_s = 5", ["below max_utterance_s"]),
+        ("audio.capture_device = 'file:x.wav'", ["needs an absolute path"]),
+        (
+            "audio.capture_device = 'file:/x.wav'\naudio.playback_device = 'file:/x.wav'",
+            ["is the file that is captured from"],
+        ),
+        ("live.base_url = 'ftp://x'", ["live.base_url", "https://127.0.0.1:9443"]),
+        ("sounds.quiet_hours = '25:00-07:00'", ["22:00-07:00"]),
+    ],
+)
+def test_a_wrong_value_is_told_with_its_remedy(text: str, said: list[str]) -> None:
+    """Each mistake names key, value and what is allowed."""
+    (problem,) = problems_of(text)
+    assert [part for part in said if part not in problem] == []
+
+
+def test_long_values_are_cut_in_messages() -> None:
+    """A 100 kB value does not flood the journal."""
+    (problem,) = problems_of(f"live.system_instruction = '{'x' * 100_000}'")
+    assert len(problem) < 400
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        (b"\xff\xfe", "not UTF-8"),
+        (b"a = ", "not valid TOML"),
+        (b"# " + b"x" * (1 << 20), "larger than"),
+        (b"a = " + b"[" * 100_000, "not valid TOML"),
+    ],
+)
+def test_an_unreadable_file_is_told(tmp_path: Path, raw: bytes, said: str) -> None:
+    """Garbage in a configuration file is one clear problem."""
+    file = tmp_path / "agentd.toml"
+    file.write_bytes(raw)
+    with pytest.raises(ConfigError, match=said):
+        load(file)
+
+
+def test_a_directory_in_place_of_the_file_is_told(tmp_path: Path) -> None:
+    """A directory is not a configuration file."""
+    with pytest.raises(ConfigError, match="is not a file"):
+        load(tmp_path)
+
+
+def test_a_file_that_may_not_be_read_is_told(tmp_path: Path) -> None:
+    """Missing permission is named, not taken for an empty file."""
+    file = tmp_path / "agentd.toml"
+    file.write_text("")
+    file.unlink()
+    file.symlink_to(file)  # a loop: unreadable for root, too
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "conf.d" / "a.toml").symlink_to("a.toml")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load(file, required=False)
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_whatever_crash_the_loader(raw: bytes) -> None:
+    """Any content gives settings or a `ConfigError`."""
+    try:
+        table = tomllib.loads(raw.decode("utf-8"))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError):
+        return
+    with contextlib.suppress(ConfigError):
+        assert isinstance(parse([(HERE, table)]), Settings)
+
+
+def test_the_shipped_file_is_the_defaults() -> None:
+    """Every line of the shipped file is a comment or a table, and means the defaults."""
+    assert parse([(HERE, tomllib.loads(config_docs.toml()))]) == Settings()
+
+
+def test_the_shipped_file_is_right_with_any_key_uncommented() -> None:
+    """Taking the # away from a key never gives an invalid file."""
+    table = ""
+    for line in config_docs.toml().splitlines():
+        if line.startswith("["):
+            table = line
+        if re.match(r"# [a-z_]+ = ", line):
+            parse([(HERE, tomllib.loads(f"{table}\n{line[2:]}\n"))])
+
+
+def test_the_shipped_file_is_up_to_date() -> None:
+    """config/agentd.toml and docs/configuration.md come from the schema (`make docs`)."""
+    root = Path(__file__).parent.parent
+    assert (root / "config" / "agentd.toml").read_text() == config_docs.toml()
+    assert (root / "docs" / "configuration.md").read_text() == config_docs.markdown()
+
+
+def test_shown_settings_read_back_as_the_same() -> None:
+    """`agentd config show` prints a file that means what is in force."""
+    settings = parse([(HERE, {"gpio": {"status_rgb": [17, 27, 22]}, "live": {"voice": 'a"b'}})])
+    assert parse([(HERE, tomllib.loads(config_docs.settings_toml(settings)))]) == settings
+
+
+def test_every_key_is_described() -> None:
+    """No key without a text and a default."""
+    assert [key for key, field in walk_fields() if not field.description] == []
+    assert [key for key, field in walk_fields() if field.is_required()] == []
+
+
+@pytest.mark.parametrize(
+    ("model", "tokens"),
+    [
+        ("gemini-3.8-live", 131_072),
+        ("gemini-live-2.5-flash", 32_000),
+        ("gemini-live-2.5-flash-native-audio", 128_000),
+        ("something-new", 128_000),
+    ],
+)
+def test_context_windows(model: str, tokens: int) -> None:
+    """Known models have their documented window, unknown ones the API's bound."""
+    assert context_window_tokens(model) == tokens
+
+
+@pytest.mark.parametrize(
+    ("text", "hours"),
+    [("", 2), ("live.backend='vertex'", 24), ("live.handle_lifetime_h=0.5", 0.5)],
+)
+def test_handle_lifetime_follows_the_backend(text: str, hours: float) -> None:
+    """2 h on the Developer API, 24 h on Vertex, or as set."""
+    assert parse([(HERE, tomllib.loads(text))]).handle_lifetime_s == hours * 3600
