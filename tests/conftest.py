@@ -1,0 +1,18 @@
+"""Fixtures for every test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.rig.sound import SoundRig, missing_programs
+
+
+@pytest.fixture
+def rig() -> Iterator[SoundRig]:
+    """A sound rig of the test's own, applied to this process (PyAudio) and ready for children."""
+    if missing := missing_programs():
+        pytest.skip(f"no sound rig: {', '.join(missing)} missing (scripts/setup dev installs them)")
+    with SoundRig() as sound, sound.applied():
+        yield sound
