@@ -206,6 +206,15 @@ class StateUnwritable(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StateWritable(Event):
+    """The state directory can be written again; what was kept in memory is on disk."""
+
+    name = "state_writable"
+    template = "state is written again after {outage_s:.0f} s"
+    outage_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StateQuarantined(Event):
     """A state file was unreadable and has been put aside."""
 
@@ -514,6 +523,16 @@ class LinkChanged(Event):
     online: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkUnwatched(Event):
+    """Network changes cannot be followed; dead connections are found by their silence alone."""
+
+    name = "link_unwatched"
+    level = logging.WARNING
+    template = "network changes cannot be followed: {cause}"
+    cause: str
+
+
 # sound
 
 
@@ -635,6 +654,68 @@ class GpioUnavailable(Event):
     part: str
     cause: str
     remedy: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ButtonUsed(Event):
+    """Somebody pressed the button; `action` is what it was taken for."""
+
+    name = "button"
+    template = "button {gesture}: {action}"
+    gesture: str  # tap, double_tap, hold, press, release
+    action: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimerSet(Event):
+    """A timer or alarm was set; what it is for stays out of the log."""
+
+    name = "timer_set"
+    template = "{kind} {number} set, rings in {in_s:.0f} s"
+    kind: str  # timer, alarm
+    number: int
+    in_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimerCancelled(Event):
+    """A timer or alarm will not ring."""
+
+    name = "timer_cancelled"
+    template = "{kind} {number} cancelled"
+    kind: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimerMissed(Event):
+    """A timer or alarm came due while the device was off; it is too late to ring."""
+
+    name = "timer_missed"
+    level = logging.WARNING
+    template = "{kind} {number} was due {late_s:.0f} s ago, while the device was off"
+    kind: str
+    number: int
+    late_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ringing(Event):
+    """A timer or alarm rings."""
+
+    name = "ringing"
+    template = "{kind} {number} rings"
+    kind: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RingEnded(Event):
+    """Nothing rings any more."""
+
+    name = "ring_ended"
+    template = "the ringing was ended by {by}"
+    by: str  # button, voice, control, itself
 
 
 def event_types() -> tuple[type[Event], ...]:

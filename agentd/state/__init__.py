@@ -1,1 +1,1 @@
-"""What survives a power cut."""
+"""What survives a restart: small named JSON documents, never torn."""
