@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.rig.netns import Uplinks, reason_to_skip
 from tests.rig.sound import SoundRig, missing_programs
 
 
@@ -16,3 +17,12 @@ def rig() -> Iterator[SoundRig]:
         pytest.skip(f"no sound rig: {', '.join(missing)} missing (scripts/setup dev installs them)")
     with SoundRig() as sound, sound.applied():
         yield sound
+
+
+@pytest.fixture
+def uplinks() -> Iterator[Uplinks]:
+    """A speaker with two uplinks and a service behind them, in network namespaces."""
+    if reason := reason_to_skip():
+        pytest.skip(reason)
+    with Uplinks() as net:
+        yield net

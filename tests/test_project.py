@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.metadata
 import shutil
 import subprocess
@@ -83,3 +84,16 @@ def test_pure_core_is_listed_once() -> None:
         core = tomllib.load(file)["tool"]["agentd"]["pure-core"]
     assert len(core) == len(set(core))
     assert all(path.startswith("agentd/") and path.endswith(".py") for path in core)
+
+
+def test_every_test_states_a_fact() -> None:
+    """Each test function has a docstring that says what is true."""
+    silent = [
+        f"{path.relative_to(ROOT)}:{node.lineno} {node.name}"
+        for path in sorted((ROOT / "tests").rglob("test_*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.name.startswith("test_")
+        and ast.get_docstring(node) is None
+    ]
+    assert silent == []

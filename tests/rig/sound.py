@@ -168,6 +168,8 @@ class SoundRig:
             raise RuntimeError("the sound server is running already")
         self._socket.unlink(missing_ok=True)
         command = [
+            # A test run that is killed leaves no server behind.
+            "setpriv", "--pdeathsig", "KILL",
             "pulseaudio", "-n", "--daemonize=no", "--use-pid-file=no", "--system=no",
             "--exit-idle-time=-1", "--disable-shm=yes", "--realtime=no", "--high-priority=no",
             "--disallow-exit=no", "--log-target=stderr", "--log-level=notice",
