@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from urllib.parse import parse_qs
 
-from .models import Backend
+from agentd.emulator.models import Backend
 
 _PATH = re.compile(
     r"^/*(?:.*/)?ws/google\.(?P<service>ai\.generativelanguage|cloud\.aiplatform)"

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from .models import MODELS, VOICES, WITHDRAWN, Backend, ModelInfo, generic_model
-from .wire import (
-    INVALID_ARGUMENT,
+from agentd.emulator.models import MODELS, VOICES, WITHDRAWN, Backend, ModelInfo, generic_model
+from agentd.emulator.reasons import INVALID_ARGUMENT
+from agentd.emulator.wire import (
     JsonObject,
     WireError,
     as_int,
@@ -173,7 +173,7 @@ def read_functions(tools: object, *, blocking: bool) -> dict[str, FunctionSpec]:
     return found
 
 
-def _read_generation(body: JsonObject, backend: Backend, info: ModelInfo) -> tuple[bool, bool]:
+def _read_generation(body: JsonObject, info: ModelInfo) -> tuple[bool, bool]:
     """Check ``generationConfig``; return (text reply, include thoughts)."""
     _no_unknown(body, _GENERATION_FIELDS, "setup.generation_config")
     if "enableAffectiveDialog" in body and not info.affective_dialog:
@@ -270,7 +270,7 @@ def read_setup(
     info = find_model(
         backend, body.get("model"), api_version, any_model=any_model, extra=extra_models
     )
-    text, thoughts = _read_generation(as_object(body.get("generationConfig")), backend, info)
+    text, thoughts = _read_generation(as_object(body.get("generationConfig")), info)
     proactivity = as_object(body.get("proactivity"))
     _invalid(proactivity.get("proactiveAudio") is False and not info.proactive_audio_false)
     return Setup(

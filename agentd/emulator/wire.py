@@ -13,17 +13,12 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from agentd.emulator.reasons import INVALID_ARGUMENT
+
 JsonObject = dict[str, Any]
 
 REASON_LIMIT_BYTES = 123
 """RFC 6455: a control frame carries 125 bytes, two of which are the close code."""
-
-INVALID_ARGUMENT = "Request contains an invalid argument."
-NOT_IMPLEMENTED = "Operation is not implemented, or supported, or enabled."
-INTERNAL_ERROR = "Internal error encountered."
-EXPLICIT_ACTIVITY = (
-    "Explicit activity control is not supported when automatic activity detection is enabled."
-)
 
 CLIENT_KINDS = ("setup", "clientContent", "realtimeInput", "toolResponse", "contextUpdate")
 

@@ -1,0 +1,29 @@
+"""Close codes and reasons as people saw them on the real service (sources: docs/emulator.md)."""
+
+from __future__ import annotations
+
+INVALID_ARGUMENT = "Request contains an invalid argument."
+NOT_IMPLEMENTED = "Operation is not implemented, or supported, or enabled."
+INTERNAL_ERROR = "Internal error encountered."
+EXPLICIT_ACTIVITY = (
+    "Explicit activity control is not supported when automatic activity detection is enabled."
+)
+GO_AWAY = (
+    "Connection aborted because the client failed to close the connection after receiving a "
+    "GoAway signal once the session duration limit was reached."
+)
+SESSION_NOT_FOUND = "BidiGenerateContent session not found"
+ENTITY_NOT_FOUND = "Requested entity was not found."
+INVALID_HANDLE = "Invalid session handle"
+QUOTA = (
+    "You exceeded your current quota, please check your plan and billing details. For more "
+    "information on this error, head to: https://ai.google.dev/gemini-api/docs/rate-limits."
+)
+TOO_MANY_SESSIONS = (
+    "Request trace id: 0000000000000000, [ORIGINAL ERROR] generic::resource_exhausted: "
+    "RESOURCE_EXHAUSTED: Maximum concurrent sessions reached."
+)
+IDLE = "The operation was aborted."
+BAD_KEY = "API key not valid. Please pass a valid API key."
+BAD_TOKEN = "Request had invalid authentication credentials."  # noqa: S105 - a message
+BAD_ROLE = "Please use a valid role: user, model."
