@@ -1,1 +1,1 @@
-"""The network path underneath the session."""
+"""The network path to the service, as the kernel sees it."""
