@@ -61,6 +61,10 @@ class UnsupportedFormat(AudioError):
     """A WAV file or a device in a format that cannot be converted."""
 
 
+class DeviceWedged(AudioError):
+    """A call into the sound system does not return; its thread was abandoned."""
+
+
 class CaptureLost(AudioError):
     """The microphone went away or stopped delivering frames."""
 

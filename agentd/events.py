@@ -226,6 +226,16 @@ class StateQuarantined(Event):
     aside: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Starving(Event):
+    """The watchdog is not fed any more; systemd will restart the daemon, the handle survives."""
+
+    name = "starving"
+    level = logging.ERROR
+    template = "no microphone frames for {stalled_s:.0f} s without a cause; the watchdog starves"
+    stalled_s: float
+
+
 # speech and turns
 
 
@@ -600,6 +610,31 @@ class Underrun(Event):
     template = "speaker ran dry in turn {turn} ({gap_ms:.0f} ms)"
     turn: int
     gap_ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamWedged(Event):
+    """A sound stream could not be closed; its thread was abandoned (PortAudio #1037).
+
+    Sound goes on over a new stream. A restart at a quiet moment gets the thread back.
+    """
+
+    name = "stream_wedged"
+    level = logging.ERROR
+    template = "stream of {device} does not close; {abandoned} abandoned so far"
+    device: str
+    abandoned: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplyOverflow(Event):
+    """A reply is longer than the playback buffer will ever hold; the rest of it is dropped."""
+
+    name = "reply_overflow"
+    level = logging.ERROR
+    template = "turn {turn}: more than {buffered_s:.0f} s of unheard reply, the rest is dropped"
+    turn: int
+    buffered_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

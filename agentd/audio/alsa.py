@@ -1,0 +1,311 @@
+"""Microphone and speaker over PortAudio (PyAudio) on ALSA.
+
+PortAudio on Linux freezes its list of devices when it initialises, opens every PCM it finds to
+make that list (hundreds of lines on stderr, 17 MiB of plugins and up to a second on a Pi), and
+cannot open a name with arguments such as `plughw:CARD=Device` at all. So it is shown two names
+only, `agentd_capture` and `agentd_playback`, both of type `null` while it initialises. Afterwards
+ALSA's configuration (alsa.conf beside this file) defines them as whatever AGENTD_CAPTURE_PCM and
+AGENTD_PLAYBACK_PCM say at the moment of opening. A card that comes back under another number is
+found by its id without initialising anew, which would tear down the other stream.
+
+In this process rather than in a child: measured on a PulseAudio-backed PCM, the callbacks of one
+stream cost 0.6 s of CPU a minute and PortAudio 5 MiB, while a child interpreter costs 15 MiB more
+and its pipe doubles the wake-ups. What a child would buy is immunity from a stream that hangs when
+its device vanishes (PortAudio #1037, #930, #1074). Injected here: a source or sink unplugged and a
+server killed end the stream at once (`is_active`), a device that stalls hangs only
+`Pa_StopStream`, which is not used. Should `Pa_CloseStream` hang all the same, its thread is
+abandoned, sound goes on over a new stream, and `StreamWedged` lets the daemon restart at a quiet
+moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import errno
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from agentd.audio import cards, formats, threads
+from agentd.audio.devices import Deliver, Source
+from agentd.clock import Clock
+from agentd.errors import (
+    AudioError,
+    CaptureLost,
+    DeviceBusy,
+    DeviceNotFound,
+    DeviceWedged,
+    PlaybackLost,
+)
+
+Direction = Literal["capture", "playback"]
+
+PERIOD_MS = formats.FRAME_MS
+WATCH_S = 0.5  # how often a stream is asked whether it still runs
+DEADLINE_S = 3.0  # for a call into PortAudio
+BACKLOG = 500  # captured periods kept while the event loop is busy: 10 s
+
+_HERE = Path(__file__).parent
+_SYSTEM_CONF = "/usr/share/alsa/alsa.conf"
+_STREAM = {"playback": 0, "capture": 1}  # snd_pcm_stream_t
+_NONBLOCK = 1
+_OVERFLOW = 0x2  # paInputOverflow
+
+
+class PortAudio:
+    """The one PortAudio of this process, initialised once and silently."""
+
+    _one: PortAudio | None = None
+    _making = threading.Lock()
+
+    def __init__(self) -> None:
+        silence_libraries()
+        before = os.environ.get("ALSA_CONFIG_PATH")
+        os.environ["ALSA_CONFIG_PATH"] = str(_HERE / "alsa_init.conf")
+        try:
+            import pyaudio
+
+            self.api = pyaudio
+            self.pa = pyaudio.PyAudio()
+        except ImportError as error:
+            raise AudioError(
+                f"PyAudio cannot be used ({error}). Install python3-pyaudio"
+            ) from error
+        finally:
+            os.environ["ALSA_CONFIG_PATH"] = f"{before or _SYSTEM_CONF}:{_HERE / 'alsa.conf'}"
+        self._index = {
+            str(self.pa.get_device_info_by_index(index)["name"]): index
+            for index in range(self.pa.get_device_count())
+        }
+        self._opening = {"capture": threading.Lock(), "playback": threading.Lock()}
+        self._calling = threading.Lock()
+
+    @classmethod
+    def get(cls) -> PortAudio:
+        """Return it, initialising it on the first call."""
+        with cls._making:
+            if cls._one is None:
+                cls._one = cls()
+            return cls._one
+
+    def open(
+        self,
+        direction: Direction,
+        pcm: str,
+        *,
+        rate_hz: int,
+        channels: int,
+        callback: Callable[..., tuple[bytes | None, int]],
+    ) -> Any:
+        """Open a stream on an ALSA PCM name and start it; blocks.
+
+        Raises:
+            DeviceNotFound, DeviceBusy, AudioError: with what to do.
+        """
+        capturing = direction == "capture"
+        with _held(self._opening[direction], f"opening {direction}"):
+            check(direction, pcm)
+            os.environ[f"AGENTD_{direction.upper()}_PCM"] = pcm
+            try:
+                with _held(self._calling, "another stream"):
+                    return self.pa.open(
+                        rate=rate_hz,
+                        channels=channels,
+                        format=self.api.paInt16,
+                        input=capturing,
+                        output=not capturing,
+                        input_device_index=self._index["agentd_capture"] if capturing else None,
+                        output_device_index=None if capturing else self._index["agentd_playback"],
+                        frames_per_buffer=rate_hz * PERIOD_MS // 1000,
+                        stream_callback=callback,
+                    )
+            except AudioError:
+                raise
+            except (OSError, KeyError, ValueError) as error:
+                raise AudioError(
+                    f"{pcm}: {rate_hz} Hz with {channels} channel(s) is refused ({error}). "
+                    "Try the name with plughw: in front, or a plug PCM in /etc/asound.conf"
+                ) from error
+
+    def close(self, stream: Any) -> None:
+        """Abort and close a stream; blocks.
+
+        Stopping it first would wait for a device that may never move again.
+        """
+        # PortAudio's list of streams has no lock. A call that hangs must not hold up the others.
+        alone = self._calling.acquire(timeout=DEADLINE_S / 3)
+        try:
+            stream.close()
+        finally:
+            if alone:
+                self._calling.release()
+
+
+@contextlib.contextmanager
+def _held(lock: threading.Lock, what: str) -> Iterator[None]:
+    """Hold a lock, but do not queue up for ever behind a call that hangs."""
+    if not lock.acquire(timeout=DEADLINE_S):
+        raise DeviceWedged(f"{what} has not returned yet. Unplug and replug the device")
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def silence_libraries() -> None:
+    """Keep ALSA and JACK from writing to stderr; what matters is raised as an error.
+
+    The handler is a C function that does nothing harmful with its first argument, a string, so
+    that no Python runs on their threads.
+    """
+    os.environ.setdefault("JACK_NO_START_SERVER", "1")
+    ignore = ctypes.cast(ctypes.CDLL(None).strlen, ctypes.c_void_p)
+    for library, setters in (
+        ("libasound.so.2", ("snd_lib_error_set_handler",)),
+        ("libjack.so.0", ("jack_set_error_function", "jack_set_info_function")),
+    ):
+        # Either may be missing; then there is nothing to silence.
+        with contextlib.suppress(OSError, AttributeError):
+            loaded = ctypes.CDLL(library)
+            for setter in setters:
+                getattr(loaded, setter)(ignore)
+
+
+def check(direction: Direction, pcm: str) -> None:
+    """Open a PCM for a moment to learn from ALSA itself why it cannot be opened.
+
+    PortAudio knows only "illegal combination of I/O devices".
+
+    Raises:
+        DeviceNotFound, DeviceBusy, AudioError: with what to do.
+    """
+    try:
+        alsa = ctypes.CDLL("libasound.so.2")
+    except OSError as error:
+        raise AudioError(f"ALSA is missing ({error}). Install libasound2") from error
+    handle = ctypes.c_void_p()
+    status = alsa.snd_pcm_open(ctypes.byref(handle), pcm.encode(), _STREAM[direction], _NONBLOCK)
+    if status >= 0:
+        alsa.snd_pcm_close(handle)
+        return
+    code = -status
+    if code in {errno.EBUSY, errno.EAGAIN}:
+        raise DeviceBusy(
+            f"{pcm} is in use by another program. Stop it (`fuser -v /dev/snd/*` names it), "
+            "or use a shared PCM such as default, dsnoop: or dmix:"
+        )
+    if code in {errno.EACCES, errno.EPERM}:
+        raise AudioError(
+            f"{pcm}: permission denied. Let the user of the daemon into the group audio"
+        )
+    if code in {errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.ECONNREFUSED, errno.EINVAL}:
+        raise DeviceNotFound(
+            f"{pcm} is not there ({os.strerror(code)}). Plug it in, or choose from "
+            f"`agentd devices`: {', '.join(cards.card_ids()) or 'no sound card found'}"
+        )
+    raise AudioError(f"{pcm} cannot be opened ({os.strerror(code)}). See `agentd doctor`")
+
+
+async def _ended(stream: Any) -> None:
+    """Wait until a stream's thread has died; PortAudio tells nobody."""
+    while stream.is_active():  # noqa: ASYNC110 - there is nothing to wait on
+        await asyncio.sleep(WATCH_S)
+
+
+async def _close(stream: Any, name: str) -> None:
+    await threads.call(
+        lambda: PortAudio.get().close(stream), what=f"closing {name}", deadline_s=DEADLINE_S
+    )
+
+
+async def _open(
+    direction: Direction,
+    name: str,
+    rate_hz: int,
+    channels: int,
+    callback: Callable[..., tuple[bytes | None, int]],
+) -> Any:
+    pcm = cards.pcm_of(name)
+    return await threads.call(
+        lambda: PortAudio.get().open(
+            direction, pcm, rate_hz=rate_hz, channels=channels, callback=callback
+        ),
+        what=f"opening {name}",
+        deadline_s=DEADLINE_S,
+        discard=lambda stream: PortAudio.get().close(stream),
+    )
+
+
+class AlsaCapture:
+    """A microphone by PCM name or card id: 16 kHz int16, one channel of it."""
+
+    def __init__(self, name: str, channel: int, clock: Clock) -> None:
+        self.name = name
+        self._channel = channel
+        self._clock = clock
+
+    async def capture(self, deliver: Deliver) -> None:
+        """Deliver 20 ms periods until the stream ends."""
+        loop = asyncio.get_running_loop()
+        backlog: deque[tuple[bytes, float, bool]] = deque(maxlen=BACKLOG)
+        channels = cards.channels_to_open(cards.pcm_of(self.name), self._channel)
+        channel = min(self._channel, channels - 1)
+        monotonic = self._clock.monotonic
+        scheduled = False
+
+        def drain() -> None:
+            nonlocal scheduled
+            scheduled = False
+            while backlog:
+                raw, at_s, overrun = backlog.popleft()
+                deliver(formats.pick_channel(raw, channels, channel), at_s, overrun)
+
+        def on_period(raw: bytes, _count: int, _times: object, status: int) -> tuple[None, int]:
+            nonlocal scheduled
+            full = len(backlog) == BACKLOG
+            backlog.append((raw, monotonic(), bool(status & _OVERFLOW) or full))
+            if not scheduled:
+                scheduled = True
+                with contextlib.suppress(RuntimeError):  # the loop is closed already
+                    loop.call_soon_threadsafe(drain)
+            return None, 0  # paContinue
+
+        stream = await _open("capture", self.name, formats.CAPTURE_RATE_HZ, channels, on_period)
+        try:
+            await _ended(stream)
+            raise CaptureLost(f"{self.name} has ended. Check its cable and power")
+        finally:
+            await _close(stream, self.name)
+
+
+class AlsaPlayback:
+    """A speaker by PCM name or card id: 24 kHz int16 mono."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    async def play(self, source: Source) -> None:
+        """Play 20 ms periods until the stream ends."""
+        latency_s = 0.0
+
+        def on_period(
+            _raw: None, count: int, times: dict[str, float], _status: int
+        ) -> tuple[bytes, int]:
+            ahead_s = times["output_buffer_dac_time"] - times["current_time"]
+            # PortAudio's time is the wall clock here: a jump between the two shows as nonsense.
+            if not 0.0 <= ahead_s <= 2.0:
+                ahead_s = latency_s
+            return source(count, ahead_s), 0  # paContinue
+
+        stream = await _open("playback", self.name, formats.PLAYBACK_RATE_HZ, 1, on_period)
+        try:
+            latency_s = float(stream.get_output_latency())
+            await _ended(stream)
+            raise PlaybackLost(f"{self.name} has ended. Check its cable and power")
+        finally:
+            await _close(stream, self.name)

@@ -1,0 +1,93 @@
+"""What a sound device is to the rest of agentd, and how its configured name becomes one.
+
+A device runs inside one coroutine that returns only by an error or by cancellation; leaving it
+closes the device. Which kind a name means:
+
+    file:/path.wav           a WAV file (files.py)
+    a card id, usb-…         that card through ALSA's converting `plughw` (alsa.py)
+    hw:…  dsnoop:…  dmix:…   the same PCM behind a converting `plug`: 16 kHz is refused raw by many
+    anything else            that ALSA PCM: default, plughw:CARD=…, pulse, one's own of asound.conf
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from agentd.clock import Clock
+from agentd.config import Audio
+
+Deliver = Callable[[bytes, float, bool], None]
+"""Take int16 mono 16 kHz PCM, the monotonic time after its last sample, and an overrun flag.
+
+Called on the event loop.
+"""
+
+Source = Callable[[int, float], bytes]
+"""Return so many int16 mono 24 kHz samples, the first of which is heard in so many seconds.
+
+Called on the device's own thread or on the loop; must not block.
+"""
+
+
+class CaptureDevice(Protocol):
+    """A microphone."""
+
+    @property
+    def name(self) -> str:
+        """Return what the configuration calls it."""
+
+    async def capture(self, deliver: Deliver) -> None:
+        """Open the device and deliver its sound until cancelled; closed when this ends.
+
+        Raises:
+            AudioError: it cannot be opened, or went away.
+        """
+
+
+class PlaybackDevice(Protocol):
+    """A speaker."""
+
+    @property
+    def name(self) -> str:
+        """Return what the configuration calls it."""
+
+    async def play(self, source: Source) -> None:
+        """Open the device and play what `source` returns until cancelled; closed when this ends.
+
+        Raises:
+            AudioError: it cannot be opened, or went away.
+        """
+
+
+def open_devices(settings: Audio, clock: Clock) -> tuple[CaptureDevice, PlaybackDevice]:
+    """Return the two devices that the configuration names; neither is opened yet.
+
+    WAV files on both sides share one time line.
+    """
+    from agentd.audio.files import FileCapture, FilePlayback, Timeline
+
+    timeline = Timeline(clock)
+    capture_file = wav_path(settings.capture_device)
+    playback_file = wav_path(settings.playback_device)
+    capture: CaptureDevice
+    playback: PlaybackDevice
+    if capture_file:
+        capture = FileCapture(capture_file, settings.capture_channel, timeline)
+    else:
+        from agentd.audio.alsa import AlsaCapture
+
+        capture = AlsaCapture(settings.capture_device, settings.capture_channel, clock)
+    if playback_file:
+        playback = FilePlayback(playback_file, timeline, lead=not capture_file)
+    else:
+        from agentd.audio.alsa import AlsaPlayback
+
+        playback = AlsaPlayback(settings.playback_device)
+    return capture, playback
+
+
+def wav_path(name: str) -> Path | None:
+    """Return the path of a `file:` name, or None for a sound card."""
+    return Path(name.removeprefix("file:")) if name.startswith("file:") else None

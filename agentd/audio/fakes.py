@@ -1,0 +1,91 @@
+"""A microphone and a speaker that do what a test says."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from agentd.audio import formats
+from agentd.audio.devices import Deliver, Source
+from agentd.errors import AudioError
+
+
+@dataclass
+class _Fake:
+    name: str
+    fails_to_open: AudioError | None = None
+    opened: int = 0
+    closed: int = 0
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    _broken: asyncio.Future[None] | None = None
+
+    def fail(self, error: AudioError) -> None:
+        """Let the open device end with an error."""
+        assert self._broken is not None, "the device is not open"
+        self._broken.set_exception(error)
+
+    @property
+    def is_open(self) -> bool:
+        """Say whether it is open."""
+        return self.opened > self.closed
+
+    async def until(self, opened: int) -> None:
+        """Wait until it has been opened so many times."""
+        while self.opened < opened:
+            self.changed.clear()
+            await self.changed.wait()
+
+    async def _stay_open(self) -> None:
+        if self.fails_to_open is not None:
+            raise self.fails_to_open
+        self._broken = asyncio.get_running_loop().create_future()
+        self.opened += 1
+        self.changed.set()
+        try:
+            await self._broken
+        finally:
+            self.closed += 1
+            self.changed.set()
+
+
+@dataclass
+class FakeCapture(_Fake):
+    """Delivers what `say` is given, while it is open."""
+
+    name: str = "fake microphone"
+    _deliver: Deliver | None = None
+
+    async def capture(self, deliver: Deliver) -> None:
+        """Stay open until `fail` or cancellation."""
+        self._deliver = deliver
+        await self._stay_open()
+
+    def say(self, pcm: bytes, at_s: float, *, overrun: bool = False) -> None:
+        """Deliver PCM that ended at `at_s`."""
+        assert self._deliver is not None, "the device was never opened"
+        assert self.is_open, "the device is closed"
+        self._deliver(pcm, at_s, overrun)
+
+
+@dataclass
+class FakePlayback(_Fake):
+    """Plays a period whenever `tick` says so, and keeps what it played."""
+
+    name: str = "fake speaker"
+    latency_s: float = 0.0
+    played: bytes = b""
+    _source: Source | None = None
+
+    async def play(self, source: Source) -> None:
+        """Stay open until `fail` or cancellation."""
+        self._source = source
+        await self._stay_open()
+
+    def tick(self, periods: int = 1) -> bytes:
+        """Play so many 20 ms periods and return them."""
+        assert self._source is not None, "the device was never opened"
+        assert self.is_open, "the device is closed"
+        frames = formats.PLAYBACK_RATE_HZ * formats.FRAME_MS // 1000
+        heard = b"".join(self._source(frames, self.latency_s) for _ in range(periods))
+        self.played += heard
+        return heard

@@ -1,0 +1,259 @@
+"""The speaker: replies and sounds through the cushion into a device kept open.
+
+The device asks for its next 20 ms on its own thread. All that happens there is a read of the
+cushion under a lock; what it notes goes to the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from agentd.audio import cushion as notes
+from agentd.audio import formats
+from agentd.audio.cushion import Cushion
+from agentd.audio.devices import PlaybackDevice, open_devices
+from agentd.audio.supervise import OPENING_S, STALL_S, Supervisor, Trouble
+from agentd.clock import Clock
+from agentd.config import Audio
+from agentd.events import (
+    Downlink,
+    Emit,
+    PlaybackBack,
+    PlaybackLost,
+    PlaybackMark,
+    ReplyAudio,
+    ReplyCancelled,
+    ReplyComplete,
+    ReplyDrained,
+    ReplyOverflow,
+    ReplyStarted,
+    StreamWedged,
+    Underrun,
+)
+
+FarEnd = Callable[[bytes, float], None]
+"""Take 24 kHz PCM as it was really played, and the monotonic time at which its first is heard."""
+
+IDLE_S = 2.0  # without keep_alive: the device closes after so much silence
+
+
+@dataclass(frozen=True, slots=True)
+class PlaybackStats:
+    """What `agentd status` tells about the speaker."""
+
+    device: str
+    underruns: int
+    buffered_ms: float
+    cushion_ms: float
+    playing_turn: int | None
+    alive: bool
+    late_bytes: int
+    wedged: int
+
+
+class Player:
+    """Plays what it is given. Call `run` as a task; all other methods are for the event loop.
+
+    `on_far_end` is called there too, for every 20 ms period, silence included.
+    """
+
+    def __init__(
+        self,
+        settings: Audio,
+        *,
+        clock: Clock,
+        emit: Emit,
+        on_mark: Callable[[PlaybackMark], None],
+        on_far_end: FarEnd | None = None,
+        device: PlaybackDevice | None = None,
+        stall_s: float = STALL_S,
+        opening_s: float = OPENING_S,
+    ) -> None:
+        self._device = device or open_devices(settings, clock)[1]
+        self._keep_alive = settings.keep_alive
+        self._clock = clock
+        self._emit = emit
+        self._on_mark = on_mark
+        self._on_far_end = on_far_end
+        self._lock = threading.Lock()
+        self._cushion = Cushion(settings.cushion_ms)
+        self._cushion.set_volume(formats.gain_of_percent(settings.volume_percent))
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop_thread = 0
+        self._silent_periods = 0
+        self._overflowed_turn: int | None = None
+        self._wedged = 0
+        self._lost_at_s: float | None = None
+        self._told: Trouble | None = None
+        self._played_ever = False
+        self._supervisor = Supervisor(
+            self._play,
+            clock=clock,
+            on_lost=self._device_lost,
+            on_wedged=self._device_wedged,
+            stall_s=stall_s,
+            opening_s=opening_s,
+        )
+        if not self._keep_alive:
+            self._supervisor.pause()
+
+    async def run(self) -> None:
+        """Play until cancelled."""
+        await self._supervisor.run()
+
+    # ── for the stages ────────────────────────────────────────────────────────────────────────
+
+    def hear(self, value: Downlink) -> None:
+        """Take a piece of a reply, its end, or the order to stop; never blocks."""
+        with self._lock:
+            accepted = self._apply(value)
+            collected = self._cushion.take_notes()
+        if isinstance(value, ReplyAudio):
+            if not accepted:
+                self._tell_overflow(value.turn)
+            self._wake()
+        self._tell(collected)
+
+    def sound(self, pcm: bytes, *, duck: bool = True) -> None:
+        """Play an earcon (int16 mono 24 kHz) at once, over a reply if there is one."""
+        if self._lost_at_s is not None:
+            return
+        with self._lock:
+            self._cushion.play(pcm, duck=duck)
+        self._wake()
+
+    def hush(self) -> None:
+        """Stop earcons and alarms; the reply goes on."""
+        with self._lock:
+            self._cushion.hush()
+
+    def set_volume(self, percent: int) -> None:
+        """Set the software volume, 0 to 100."""
+        with self._lock:
+            self._cushion.set_volume(formats.gain_of_percent(percent))
+
+    @property
+    def stats(self) -> PlaybackStats:
+        """Return what is known now."""
+        with self._lock:
+            return PlaybackStats(
+                device=self._device.name,
+                underruns=self._cushion.underruns,
+                buffered_ms=self._cushion.buffered_ms,
+                cushion_ms=self._cushion.cushion_ms,
+                playing_turn=self._cushion.playing_turn,
+                alive=self._lost_at_s is None and self._played_ever,
+                late_bytes=self._cushion.late_bytes,
+                wedged=self._wedged,
+            )
+
+    # ── inside ────────────────────────────────────────────────────────────────────────────────
+
+    def _apply(self, value: Downlink) -> bool:
+        match value:
+            case ReplyAudio(turn=turn, pcm=pcm):
+                accepted = self._cushion.write(turn, pcm)
+                if self._lost_at_s is not None:
+                    self._cushion.lose()
+                return accepted
+            case ReplyComplete(turn=turn):
+                self._cushion.complete(turn)
+                if self._lost_at_s is not None:
+                    self._cushion.lose()
+            case ReplyCancelled(turn=turn):
+                self._cushion.cancel(turn)
+            case _:
+                pass  # transcripts are not heard
+        return True
+
+    def _wake(self) -> None:
+        if not self._keep_alive and self._supervisor.paused:
+            self._silent_periods = 0
+            self._supervisor.resume()
+
+    async def _play(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._loop_thread = threading.get_ident()
+        await self._device.play(self._source)
+
+    def _source(self, frames: int, latency_s: float) -> bytes:
+        with self._lock:
+            pcm = self._cushion.read(frames, latency_s)
+            collected = self._cushion.take_notes()
+            idle = self._cushion.is_idle
+        self._silent_periods = self._silent_periods + 1 if idle else 0
+        self._report(collected, pcm, latency_s)
+        return pcm
+
+    def _report(self, collected: list[notes.Note], pcm: bytes, latency_s: float) -> None:
+        """Hand over to the loop."""
+        self._supervisor.beat()
+        changed = (self._lost_at_s is not None) or not self._played_ever
+        done = not self._keep_alive and self._silent_periods * formats.FRAME_S >= IDLE_S
+        far_end = self._on_far_end
+        if not (collected or changed or done or far_end):
+            return
+        at_s = self._clock.monotonic() + latency_s
+
+        def tell() -> None:
+            if self._lost_at_s is not None or not self._played_ever:
+                self._device_back()
+            if far_end is not None:
+                far_end(pcm, at_s)
+            self._tell(collected)
+            if done and self._silent_periods * formats.FRAME_S >= IDLE_S:
+                self._supervisor.pause()
+
+        if threading.get_ident() == self._loop_thread:
+            tell()
+        elif self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed already
+                self._loop.call_soon_threadsafe(tell)
+
+    def _tell(self, collected: list[notes.Note]) -> None:
+        for note in collected:
+            match note:
+                case notes.Started(turn):
+                    self._emit(ReplyStarted(turn=turn))
+                    self._on_mark(PlaybackMark(turn, 0.0, False))
+                case notes.Progress(turn, heard_ms):
+                    self._on_mark(PlaybackMark(turn, heard_ms, False))
+                case notes.Gap(turn, gap_ms):
+                    self._emit(Underrun(turn=turn, gap_ms=gap_ms))
+                case notes.Drained(turn, heard_ms):
+                    self._emit(ReplyDrained(turn=turn, heard_ms=heard_ms))
+                    self._on_mark(PlaybackMark(turn, heard_ms, True))
+
+    def _tell_overflow(self, turn: int) -> None:
+        if turn != self._overflowed_turn:
+            self._overflowed_turn = turn
+            self._emit(ReplyOverflow(turn=turn, buffered_s=self._cushion.buffered_ms / 1000))
+
+    def _device_back(self) -> None:
+        outage_s = 0.0
+        if self._lost_at_s is not None:
+            outage_s = self._clock.monotonic() - self._lost_at_s
+        self._played_ever = True
+        self._lost_at_s = self._told = None
+        self._emit(PlaybackBack(device=self._device.name, outage_s=outage_s))
+
+    def _device_lost(self, trouble: Trouble) -> None:
+        if self._lost_at_s is None:
+            self._lost_at_s = self._clock.monotonic()
+        if trouble != self._told:
+            self._told = trouble
+            self._emit(
+                PlaybackLost(device=self._device.name, cause=trouble.cause, remedy=trouble.remedy)
+            )
+        with self._lock:
+            self._cushion.lose()
+            collected = self._cushion.take_notes()
+        self._tell(collected)
+
+    def _device_wedged(self) -> None:
+        self._wedged += 1
+        self._emit(StreamWedged(device=self._device.name, abandoned=self._wedged))

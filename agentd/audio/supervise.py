@@ -1,0 +1,144 @@
+"""Keep a sound device running: notice its end and its silence, and open it again.
+
+A device can fail loudly (an error), or silently: PortAudio's callback has been seen to stop
+without any (#930, #1074). So it must show signs of life; without them it is closed and reopened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from agentd.clock import Clock
+from agentd.errors import AudioError, DeviceWedged
+
+STALL_S = 1.0  # without a sign of life for this long a device has stopped
+OPENING_S = 4.0  # a device may take this long to show the first one
+RETRIES_S = (0.25, 0.5, 1.0)  # the last is repeated
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why a device does not run; what to do about it stands in the second part."""
+
+    cause: str
+    remedy: str
+
+
+def trouble_of(error: Exception) -> Trouble:
+    """Split an error's text into cause and remedy, where the sentence ends."""
+    cause, _, remedy = str(error).partition(". ")
+    return Trouble(cause, remedy or "See `agentd doctor`")
+
+
+class Supervisor:
+    """Runs one device for as long as it is wanted."""
+
+    def __init__(
+        self,
+        run_device: Callable[[], Coroutine[Any, Any, None]],
+        *,
+        clock: Clock,
+        on_lost: Callable[[Trouble], None],
+        on_wedged: Callable[[], None],
+        stall_s: float = STALL_S,
+        opening_s: float = OPENING_S,
+    ) -> None:
+        self._run_device = run_device
+        self._clock = clock
+        self._on_lost = on_lost
+        self._on_wedged = on_wedged
+        self._stall_s = stall_s
+        self._opening_s = opening_s
+        self._wanted = asyncio.Event()
+        self._wanted.set()
+        self._unwanted = asyncio.Event()
+        self._stopped = asyncio.Event()
+        self._stopped.set()
+        self._beats = 0
+
+    def beat(self) -> None:
+        """Count a sign of life."""
+        self._beats += 1
+
+    def pause(self) -> None:
+        """Close the device until `resume`."""
+        self._wanted.clear()
+        self._unwanted.set()
+
+    def resume(self) -> None:
+        """Open the device again."""
+        self._unwanted.clear()
+        self._wanted.set()
+
+    @property
+    def paused(self) -> bool:
+        """Say whether the device is meant to be closed."""
+        return not self._wanted.is_set()
+
+    async def closed(self) -> None:
+        """Wait until the device is closed after `pause`."""
+        await self._stopped.wait()
+
+    async def run(self) -> None:
+        """Run the device, reopening it after failures, until cancelled."""
+        failures = 0
+        while True:
+            await self._wanted.wait()
+            self._stopped.clear()
+            beats = self._beats
+            trouble = await self._attend()
+            self._stopped.set()
+            if trouble is None:
+                failures = 0
+                continue
+            # Each failure in a row waits longer; having run at all starts over.
+            failures = 1 if self._beats != beats else failures + 1
+            self._on_lost(trouble)
+            wait_s = RETRIES_S[min(failures, len(RETRIES_S)) - 1]
+            await self._clock.sleep(wait_s)
+
+    async def _attend(self) -> Trouble | None:
+        """Run the device once; return why it ended, or None if that was wanted."""
+        device = asyncio.create_task(self._run_device())
+        unwanted = asyncio.create_task(self._unwanted.wait())
+        try:
+            trouble = await self._watch(device, unwanted)
+        finally:
+            unwanted.cancel()
+            device.cancel()
+            (outcome,) = await asyncio.gather(device, return_exceptions=True)
+            if isinstance(outcome, DeviceWedged):
+                self._on_wedged()
+        if self.paused or trouble:
+            return trouble
+        if isinstance(outcome, AudioError):
+            return trouble_of(outcome)
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return Trouble("the device has ended", "agentd reopens it")
+
+    async def _watch(
+        self, device: asyncio.Task[None], unwanted: asyncio.Task[Literal[True]]
+    ) -> Trouble | None:
+        """Wait until the device ends, is unwanted, or shows no life; say why it must be reopened.
+
+        An error of the device's own is left to the caller.
+        """
+        seen = self._beats
+        patience_s = self._opening_s
+        while True:
+            await asyncio.wait(
+                (device, unwanted), timeout=patience_s, return_when=asyncio.FIRST_COMPLETED
+            )
+            if unwanted.done() or device.done():
+                return None
+            if self._beats == seen:
+                return Trouble(
+                    f"no sign of life for {patience_s:.0f} s",
+                    "agentd reopens it; if this goes on, replug it or check its power supply",
+                )
+            seen = self._beats
+            patience_s = self._stall_s
