@@ -30,7 +30,7 @@ def test_unit_folder_is_no_package() -> None:
 
 
 def test_only_the_package_is_packaged(tmp_path: Path) -> None:
-    """A wheel holds `agentd`, typed, and its metadata; no tests, units or benchmarks."""
+    """A wheel holds all of `agentd`, sounds and tables included, and nothing else."""
     source = tmp_path / "source"
     shutil.copytree(
         ROOT,
@@ -40,9 +40,9 @@ def test_only_the_package_is_packaged(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation"]
     subprocess.run([*command, "-w", str(tmp_path), str(source)], check=True, timeout=120)
     (wheel,) = tmp_path.glob("*.whl")
-    names = zipfile.ZipFile(wheel).namelist()
+    names = set(zipfile.ZipFile(wheel).namelist())
     assert {n.split("/")[0] for n in names} == {"agentd", f"agentd-{agentd.__version__}.dist-info"}
-    assert "agentd/py.typed" in names
+    assert {str(p.relative_to(source)) for p in (source / "agentd").rglob("*.*")} <= names
 
 
 def test_metadata_and_code_agree_on_the_version() -> None:
