@@ -1,1 +1,1 @@
-"""The daemon's face to systemd, journald and the local user."""
+"""What the system sees of the daemon: readiness, watchdog, journal and control socket."""

@@ -1,0 +1,132 @@
+"""One journal entry and its three forms: journald fields, a text line, a JSON line (pure)."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import re
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from hashlib import sha256
+
+from agentd.clock import WallTime
+from agentd.events import Event
+from agentd.service.catalog import MESSAGE_IDS
+from agentd.service.text import VALUE_LIMIT, safe_text
+
+MESSAGE_LIMIT = 1000
+DETAIL_LIMIT = 16_384
+
+Value = str | int | float | bool | None
+
+PRIORITIES = {
+    logging.DEBUG: 7,
+    logging.INFO: 6,
+    logging.WARNING: 4,
+    logging.ERROR: 3,
+    logging.CRITICAL: 2,
+}
+_FINGERPRINT = re.compile(r"[0-9a-f]{0,16}")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What is logged. All text in it is safe; `detail` (a traceback) may have several lines."""
+
+    name: str
+    level: int
+    message: str
+    fields: Mapping[str, Value] = field(default_factory=dict)
+    detail: str = ""
+
+
+def entry_of(event: Event) -> Entry:
+    """Return the entry of an event."""
+    fields = {name: safe_value(name, value) for name, value in event.fields().items()}
+    message = safe_text(event.template.format_map(fields), MESSAGE_LIMIT)
+    return Entry(event.name, event.level, message, fields)
+
+
+def safe_value(name: str, value: object) -> Value:
+    """Return `value` as it may be logged under `name`."""
+    if isinstance(value, bool | int) or value is None:
+        return value
+    if isinstance(value, float):
+        return round(value, 3)
+    text = safe_text(str(value), VALUE_LIMIT)
+    if name == "handle" and not _FINGERPRINT.fullmatch(text):
+        # Whoever holds a handle can continue the conversation: a slip must not log one.
+        return sha256(str(value).encode("utf-8", "replace")).hexdigest()[:8]
+    return text
+
+
+def level_name(level: int) -> str:
+    """Return the level in lower case."""
+    return logging.getLevelName(level).lower()
+
+
+def journal_fields(entry: Entry) -> dict[str, str]:
+    """Return the fields of the journal entry."""
+    fields = {
+        "MESSAGE": entry.message,
+        "PRIORITY": str(PRIORITIES.get(entry.level, 5)),
+        "SYSLOG_IDENTIFIER": "agentd",
+        "AGENTD_EVENT": entry.name,
+    }
+    if entry.name in MESSAGE_IDS:
+        fields["MESSAGE_ID"] = MESSAGE_IDS[entry.name]
+    for name, value in entry.fields.items():
+        if value is not None:
+            fields[f"AGENTD_{name.upper()}"] = _journal_text(value)
+    if entry.detail:
+        fields["AGENTD_TRACEBACK"] = entry.detail
+    return fields
+
+
+def journal_datagram(entry: Entry) -> bytes:
+    """Return the entry in the native protocol of journald (systemd.io/JOURNAL_NATIVE_PROTOCOL)."""
+    parts: list[bytes] = []
+    for name, text in journal_fields(entry).items():
+        value = text.encode("utf-8", "replace")
+        if b"\n" in value:
+            parts.append(name.encode() + b"\n" + struct.pack("<Q", len(value)) + value + b"\n")
+        else:
+            parts.append(name.encode() + b"=" + value + b"\n")
+    return b"".join(parts)
+
+
+def text_line(entry: Entry, now: WallTime) -> str:
+    """Return the entry as a person reads it in a terminal."""
+    time = _iso(now)
+    line = f"{time} {level_name(entry.level):8} {entry.name}: {entry.message}"
+    return "\n    ".join([line, *entry.detail.splitlines()])
+
+
+def json_line(entry: Entry, now: WallTime) -> str:
+    """Return the entry as one JSON object."""
+    head: dict[str, Value] = {
+        "time": _iso(now),
+        "level": level_name(entry.level),
+        "event": entry.name,
+        "message": entry.message,
+    }
+    fields = {name: _json_value(value) for name, value in entry.fields.items()}
+    detail = {"traceback": entry.detail} if entry.detail else {}
+    return json.dumps(head | fields | detail, ensure_ascii=False)
+
+
+def _journal_text(value: Value) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) and abs(value) < 1e6 else str(value)
+
+
+def _json_value(value: Value) -> Value:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _iso(now: WallTime) -> str:
+    return datetime.fromtimestamp(now.unix_s, UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,99 @@
+"""The journal of the daemon: every event becomes one entry, filtered, bounded and private."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping
+
+from agentd.clock import Clock
+from agentd.events import Event, SessionFresh
+from agentd.service.entry import Entry, Value, entry_of
+from agentd.service.outlets import Outlet
+from agentd.service.ratelimit import RateLimit
+
+LEVELS: Mapping[str, int] = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
+
+
+class Journal:
+    """Call it with an event. May be called from any thread.
+
+    Every entry carries the session and the connection in which it happened, so that
+    `journalctl AGENTD_CONNECTION=19` shows all of that connection, turns included. Both count
+    from the start of the daemon.
+    """
+
+    def __init__(
+        self, outlet: Outlet, *, clock: Clock, level: str = "info", limit: RateLimit | None = None
+    ) -> None:
+        self._outlet = outlet
+        self._clock = clock
+        self._level = LEVELS[level]
+        self._limit = limit or RateLimit()
+        self._lock = threading.RLock()
+        self._session = 0
+        self._connection = 0
+
+    @property
+    def dropped(self) -> int:
+        """Return how many entries the outlet could not take."""
+        return self._outlet.dropped
+
+    def set_level(self, level: str) -> None:
+        """Log from `level` (a value of `log.level`) on."""
+        self._level = LEVELS[level]
+
+    def __call__(self, event: Event) -> None:
+        """Log `event`."""
+        with self._lock:
+            if isinstance(event, SessionFresh):
+                self._session += 1
+            connection = getattr(event, "connection", None)
+            if isinstance(connection, int):
+                self._connection = connection
+            if event.level >= self._level:
+                self.put(entry_of(event))
+
+    def put(self, entry: Entry) -> None:
+        """Log an entry that is not an event: a library's warning, a crash."""
+        with self._lock:
+            self.tick()
+            if entry.level >= self._level and self._limit.allow(
+                entry.name, self._clock.monotonic()
+            ):
+                self._outlet.put(self._stamped(entry))
+
+    def tick(self) -> None:
+        """Tell what was suppressed in windows that are over."""
+        with self._lock:
+            for name, count in self._limit.expired(self._clock.monotonic()):
+                self._outlet.put(self._stamped(_suppressed(name, count)))
+
+    def close(self) -> None:
+        """Tell what was suppressed and not told yet."""
+        with self._lock:
+            for name, count in self._limit.drain():
+                self._outlet.put(self._stamped(_suppressed(name, count)))
+
+    def _stamped(self, entry: Entry) -> Entry:
+        context: dict[str, Value] = {}
+        if self._session:
+            context["session"] = self._session
+        if self._connection:
+            context["connection"] = self._connection
+        fields = context | dict(entry.fields)
+        return Entry(entry.name, entry.level, entry.message, fields, entry.detail)
+
+
+def _suppressed(name: str, count: int) -> Entry:
+    return Entry(
+        "suppressed",
+        logging.WARNING,
+        f"{count} more {name} entries were suppressed",
+        {"suppressed": name, "count": count},
+    )
