@@ -190,6 +190,13 @@ class GpioPins(Section):
     mute_switch: Gpio | None = Field(
         None, examples=[6], description="hardware mute switch to ground"
     )
+    chip: int | None = Field(
+        None,
+        ge=0,
+        le=31,
+        examples=[0],
+        description="gpiochip number, on boards that are no Raspberry Pi",
+    )
     brightness_percent: int = Field(100, ge=5, le=100, description="of all LEDs")
 
 
