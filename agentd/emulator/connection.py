@@ -405,7 +405,7 @@ class LiveConnection:
         if not self._agenda.pending("index"):
             self._agenda.at(now + self._options.index_interval_s, "index", self._tell_index)
 
-    def _tell_index(self, now: float) -> None:
+    def _tell_index(self, _: float) -> None:
         """Tell the index of the last consumed message, unless there is no resuming now."""
         if self.engine is None or self._told == self._consumed:
             return

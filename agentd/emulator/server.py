@@ -148,6 +148,7 @@ class Emulator:
             )
         )
         self._listening = sock
+        self.record.add(0, "", "event", "listening", detail={"port": self.port})
 
     def refuse_tcp(self) -> None:
         """Close the listening port; open connections go on."""

@@ -1,0 +1,341 @@
+"""Faults: triggers, counting, and what each does to a connection."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agentd.emulator.faults import (
+    ACTIONS,
+    Fault,
+    FaultSchedule,
+    Moment,
+    Trigger,
+    make_fault,
+    parse_seconds,
+    parse_trigger,
+)
+from agentd.emulator.options import EmulatorOptions, with_scenario
+from agentd.emulator.scenario import Scenario, load_scenario, read_scenario
+from tests.emulator.harness import Peer, blob, kinds, voice
+
+
+@pytest.mark.parametrize(
+    ("text", "trigger"),
+    [
+        ("setup", Trigger("setup")),
+        ("setup #3", Trigger("setup", 3)),
+        ("activityStart #2", Trigger("activityStart", 2)),
+        ("audio 1.5 s into utterance 2", Trigger("audio", 2, 1.5)),
+        ("audio #2 1.5s", Trigger("audio", 2, 1.5)),
+        ("reply 1.0 s", Trigger("reply", None, 1.0)),
+        (" reply 2 s into reply #4 ", Trigger("reply", 4, 2.0)),
+    ],
+)
+def test_triggers(text: str, trigger: Trigger) -> None:
+    """A trigger names a moment, optionally which one and how far into it."""
+    assert parse_trigger(text) == trigger
+
+
+@pytest.mark.parametrize("text", ["", "nonsense", "setup #x", "setup 3 s", "reply #", "1 s"])
+def test_bad_triggers_say_what_there_is(text: str) -> None:
+    """An unknown moment is refused with the list of moments."""
+    with pytest.raises(ValueError, match=r"moment|position"):
+        parse_trigger(text)
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        (30, 30.0),
+        (0.5, 0.5),
+        ("30s", 30.0),
+        ("500ms", 0.5),
+        ("9 min", 540.0),
+        ("2h", 7200.0),
+        ("7", 7.0),
+    ],
+)
+def test_durations(value: object, seconds: float) -> None:
+    """Numbers are seconds; units are understood."""
+    assert parse_seconds(value) == seconds
+
+
+@pytest.mark.parametrize("value", [-1, True, None, "soon", [], "-3s"])
+def test_bad_durations(value: object) -> None:
+    """Anything else is refused."""
+    with pytest.raises(ValueError, match="no duration"):
+        parse_seconds(value)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {},
+        {"do": "explode"},
+        {"do": "close", "on": "setup", "at": 3},
+        {"do": "close", "on": 3},
+        {"do": "close", "times": -1},
+        {"do": "close", "times": "x"},
+        {"do": "refuse_http", "on": "setup"},
+        {"do": "silent_setup", "at": 3},
+    ],
+)
+def test_bad_fault_tables_are_refused(table: dict[str, Any]) -> None:
+    """A table without meaning never becomes a fault."""
+    with pytest.raises(ValueError, match=r"fault|times|on = |not both|strikes at"):
+        make_fault(table)
+
+
+def test_tables_become_faults() -> None:
+    """Keys that say when and where are taken out; the rest are parameters."""
+    fault = make_fault({"do": "close", "code": 1008, "on": "setup #2", "times": 0, "connection": 4})
+    assert fault == Fault("close", {"code": 1008}, Trigger("setup", 2), None, None, 4)
+    assert make_fault({"do": "reset", "at": "1min"}).at_s == 60.0
+    assert make_fault({"do": "refuse_http"}).trigger == Trigger("connect")
+    assert make_fault({"do": "quota"}).trigger == Trigger("setup")
+    assert make_fault({"do": "go_away", "time_left_s": "5s"}).number("time_left_s", 0) == 5.0
+
+
+def test_a_fault_strikes_as_often_as_it_says() -> None:
+    """Once by default, n times, or for ever; only on its own connection."""
+    schedule = FaultSchedule()
+    schedule.add(make_fault({"do": "reset", "on": "setup", "times": 2}))
+    schedule.add(make_fault({"do": "mute", "on": "setup", "times": 0, "connection": 7}))
+    struck = [[f.action for f in schedule.happened("setup", n)] for n in (1, 7, 7, 1)]
+    assert struck == [["reset"], ["reset", "mute"], ["mute"], []]
+    assert len(schedule) == 1
+    schedule.clear()
+    assert len(schedule) == 0
+
+
+def test_a_positional_fault_strikes_once_per_reply() -> None:
+    """A persistent fault at 1 s of the reply strikes each reply once."""
+    schedule = FaultSchedule()
+    schedule.add(make_fault({"do": "phantom_interrupted", "on": "reply 1 s", "times": 0}))
+    assert schedule.position("reply", 1, 2.0) != []
+    schedule.happened("reply", 1)
+    hits = [len(schedule.position("reply", 1, s)) for s in (0.5, 1.0, 1.5)]
+    schedule.happened("reply", 1)
+    hits += [len(schedule.position("reply", 1, s)) for s in (0.5, 1.0, 1.5)]
+    assert hits == [0, 1, 0, 0, 1, 0]
+    assert schedule.match(Moment("reply", 3, 1.0), 1) != []
+
+
+# -- on a connection ---------------------------------------------------------------------------
+
+
+def ready(**options: Any) -> Peer:
+    peer = Peer(**options)
+    peer.setup(sessionResumption={})
+    return peer
+
+
+def test_every_action_can_strike_an_open_connection() -> None:
+    """No fault crashes the core, at any time of a connection's life."""
+    for action in ACTIONS:
+        fault = Fault(action, {"delay_s": 1.0})
+        if action in ("silent_setup", "delay_setup", "refuse_http", "silent_http"):
+            continue
+        for peer in (Peer(), ready()):
+            peer.core.apply(fault, peer.clock.now())
+            peer.settle()
+            peer.core.closed = True
+            peer.core.apply(fault, peer.clock.now())
+            peer.settle()
+            assert len(peer.noted("fault")) == 2
+
+
+@pytest.mark.parametrize("code", [1000, 1001, 1006, 1007, 1008, 1011, 1012, 1013])
+@pytest.mark.parametrize("moment", ["setup", "activityStart", "audio 0.2 s", "reply 0.5 s"])
+def test_closes_at_every_phase(code: int, moment: str) -> None:
+    """Each close code at setup, in speech and in a reply; nothing follows it."""
+    peer = Peer(pace=1.0)
+    peer.fault(do="close", code=code, reason="because", on=moment)
+    peer.setup()
+    for _ in range(5):
+        peer.send(blob(voice(0.1)))
+    peer.start()
+    for _ in range(5):
+        peer.send(blob(voice(0.1)))
+    peer.end()
+    peer.advance(60.0)
+    assert peer.closes == [(code, "because")]
+    assert "turnComplete" not in peer.kinds
+    count = len(peer.frames)
+    peer.send({"realtimeInput": {"text": "x"}})
+    peer.advance(60.0)
+    assert len(peer.frames) == count
+
+
+def test_reset_in_the_middle_of_a_reply() -> None:
+    """A reset at 1 s of reply audio: exactly that much was sent."""
+    peer = ready(pace=2.0)
+    peer.fault(do="reset", on="reply #2 1.0 s")
+    peer.turn(2.0)
+    frames_before = len(peer.frames)
+    peer.say(2.0)
+    peer.advance(60.0)
+    assert peer.was_reset
+    audio = [f for f in peer.frames[frames_before:] if kinds([f]) == ["audio"]]
+    assert len(audio) == 25
+
+
+def test_go_away_on_demand() -> None:
+    """A GoAway of its own time; closes after it, or never."""
+    peer = ready()
+    peer.fault(do="go_away", time_left_s=5)
+    assert peer.frames[-1] == {"goAway": {"timeLeft": "5s"}}
+    peer.advance(5.5)
+    assert peer.closes[0][0] == 1008
+    frozen = ready()
+    frozen.fault(do="go_away", time_left_s=5, close_after_s=0)
+    frozen.advance(100.0)
+    assert frozen.closes == []
+
+
+def test_a_mute_connection_answers_nothing_until_unmuted() -> None:
+    """Mute accepts everything and answers nothing."""
+    peer = ready()
+    peer.fault(do="mute")
+    assert peer.turn() == []
+    peer.fault(do="unmute")
+    assert "turnComplete" in kinds(peer.turn())
+
+
+def test_setup_faults() -> None:
+    """Silent, late, doubled setupComplete, and quota after it."""
+    silent = Peer()
+    silent.fault(do="silent_setup")
+    assert silent.setup() == []
+    assert silent.advance(60.0) == []
+    late = Peer()
+    late.fault(do="delay_setup", delay_s=3)
+    assert late.setup() == []
+    late.advance(2.9)
+    assert late.frames == []
+    assert kinds(late.advance(0.2)) == ["setupComplete"]
+    double = Peer()
+    double.fault(do="duplicate_setup_complete")
+    assert double.setup() == [{"setupComplete": {}}] * 2
+    quota = Peer()
+    quota.fault(do="quota")
+    assert kinds(quota.setup()) == ["setupComplete"]
+    quota.advance(0.79)
+    assert quota.closes == []
+    quota.advance(0.02)
+    ((code, reason),) = quota.closes
+    assert code == 1011
+    assert reason.endswith("head to: h")
+    assert len(reason) == 123
+
+
+def test_odd_frames() -> None:
+    """Each odd frame is what it says."""
+    peer = ready()
+    for action in ("phantom_interrupted", "unknown_frame", "unknown_field", "error_frame"):
+        peer.fault(do=action)
+    assert peer.frames[-4:] == [
+        {"serverContent": {"interrupted": True}},
+        {"futureMessage": {"value": 1}},
+        {"serverContent": {"futureField": {"value": 1}}, "futureMessage": {}},
+        {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": "Resource has been exhausted."},
+    ]
+    peer.fault(do="oversized_frame")
+    assert len(json.dumps(peer.frames[-1])) > 2 * 1024 * 1024
+    peer.fault(do="malformed_json")
+    peer.fault(do="send_raw", data={"a": 1})
+    peer.fault(do="send_raw", data="raw")
+    assert peer.raw == ['{"serverContent": {', '{"a": 1}', "raw"]
+
+
+def test_server_faults_are_handed_up() -> None:
+    """Faults that concern the whole server leave the connection as they are."""
+    peer = ready()
+    peer.fault(do="expire_handles", on="turnComplete")
+    peer.turn()
+    assert peer.serverwide == ["expire_handles"]
+
+
+# -- scenario files ----------------------------------------------------------------------------
+
+
+def test_a_scenario_file_is_read_whole(tmp_path: Path) -> None:
+    """Turns, calls, faults and options; WAV paths are relative to the file."""
+    path = tmp_path / "s.toml"
+    path.write_text(
+        """
+        loop = true
+        [options]
+        pace = 4.0
+        accept_credentials = ["k"]
+        [[turn]]
+        heard = "Front center"
+        say = ["a", "b"]
+        audio = "x.wav"
+        tool_call = { name = "lamp", args = { on = true } }
+        latency = "300ms"
+        [[turn]]
+        duration = 2
+        parrot = false
+        [[fault]]
+        do = "close"
+        code = 1011
+        on = "reply 1.0 s"
+        """
+    )
+    scenario = load_scenario(path)
+    first, second = scenario.turns
+    assert (first.say, first.audio, first.latency_s) == (("a", "b"), tmp_path / "x.wav", 0.3)
+    assert first.tool_calls[0].args == {"on": True}
+    assert (second.duration_s, second.parrot) == (2.0, False)
+    assert scenario.faults[0].trigger == Trigger("reply", None, 1.0)
+    options = with_scenario(EmulatorOptions(), scenario)
+    assert (options.pace, options.accept_credentials) == (4.0, frozenset({"k"}))
+    assert [scenario.turn_for(n, d) for n, d in ((0, None), (7, 1.0), (3, 2.2))] == [
+        first,
+        first,
+        second,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("data", "part"),
+    [
+        ({"nope": 1}, "unknown table 'nope'"),
+        ({"turn": [{"nope": 1}]}, r"\[\[turn\]\] 1: unknown key 'nope'"),
+        ({"turn": [{}, {"duration": "x"}]}, r"\[\[turn\]\] 2: 'x' is no duration"),
+        ({"turn": [{"tool_call": {}}]}, "tool_call needs"),
+        ({"turn": [{"tool_call": {"name": "x", "args": 3}}]}, "args must be a table"),
+        ({"fault": [{"do": "nope"}]}, r"\[\[fault\]\] 1: unknown fault"),
+    ],
+)
+def test_scenario_mistakes_are_named(data: dict[str, Any], part: str) -> None:
+    """A mistake is reported with its table."""
+    with pytest.raises(ValueError, match=part):
+        read_scenario(data)
+
+
+def test_scenario_files_that_cannot_be_used(tmp_path: Path) -> None:
+    """Broken TOML names the file; unknown options are refused."""
+    bad = tmp_path / "bad.toml"
+    bad.write_text("[[")
+    with pytest.raises(ValueError, match=r"bad\.toml"):
+        load_scenario(bad)
+    with pytest.raises(ValueError, match="no such option"):
+        with_scenario(EmulatorOptions(), Scenario(options={"port": 1}))
+    with pytest.raises(ValueError, match="wrong type"):
+        with_scenario(EmulatorOptions(), Scenario(options={"pace": "fast"}))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"reply": "sing"}, {"time_scale": 0}, {"chunk_ms": 1}, {"certificate": "x"}, {"pace": -1}],
+)
+def test_options_without_meaning_are_refused(wrong: dict[str, Any]) -> None:
+    """Options are checked when they are made."""
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        EmulatorOptions(**wrong)
