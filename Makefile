@@ -88,14 +88,17 @@ test-fresh: ## as a stranger would: clone, make test, make demo in a new Debian 
 # uv resolves for every Python and architecture at once. What Debian provides is left out: a lock is
 # installed without dependencies into an environment that sees Debian's packages.
 UV := .cache/uv/bin/uv
+FROM_DEBIAN := pyaudio cryptography cffi pycparser gpiozero colorzero
 COMPILE = $(UV) pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --custom-compile-command "make lock" \
-	$(foreach p,pyaudio cryptography cffi pycparser,--no-emit-package $(p))
+	$(foreach p,$(FROM_DEBIAN),--no-emit-package $(p))
 .PHONY: lock
 lock: ## resolve requirements/*.lock anew; LOCK_ARGS="--upgrade" to move forward
 	@[ -x $(UV) ] || { /usr/bin/python3 -m venv .cache/uv && .cache/uv/bin/pip install -q uv; }
-	$(COMPILE) $(LOCK_ARGS) --extra demo -o requirements/runtime.lock
+	$(COMPILE) $(LOCK_ARGS) --extra demo --extra gpio --no-emit-package setuptools -o requirements/runtime.lock
 	$(COMPILE) $(LOCK_ARGS) --extra dev -c requirements/runtime.lock -o requirements/dev.lock
+
+include packaging/package.mk
 
 .PHONY: clean
 clean: ## remove caches and results; the environment and the roots stay

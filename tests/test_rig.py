@@ -142,7 +142,10 @@ def test_two_recordings_agree_on_the_clock(rig: SoundRig) -> None:
 
 
 def test_both_devices_are_on_one_clock(rig: SoundRig) -> None:
-    """A sound sent to both devices at once is within 10 ms of itself on the two tracks."""
+    """A sound sent to both devices at once is at the same time on the two tracks.
+
+    Within 15 ms, of which the combined device that sends it takes up to 6.
+    """
     rig.pactl("load-module", "module-combine-sink", "sink_name=both", "slaves=mic,spk")
     with rig.record() as room:
         rig.speak(noise(MIC_RATE_HZ, 0.5), device="both")
@@ -150,7 +153,7 @@ def test_both_devices_are_on_one_clock(rig: SoundRig) -> None:
         room.wait_for_silence("spk")
         onsets = [room.track(name).onset(window_ms=2) for name in ("mic", "spk")]
     assert None not in onsets
-    assert onsets[0] == pytest.approx(onsets[1], abs=0.010)
+    assert onsets[0] == pytest.approx(onsets[1], abs=0.015)
 
 
 def test_echo_is_heard_later_and_softer(rig: SoundRig) -> None:

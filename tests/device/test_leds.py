@@ -147,6 +147,7 @@ def test_no_chip(events: list[Event], monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a GPIO chip: one event for all LEDs with a remedy, and the daemon goes on."""
     if Path("/dev/gpiochip0").exists():
         pytest.skip("this machine has a GPIO chip")
+    pytest.importorskip("lgpio")
     import gpiozero
 
     monkeypatch.setattr(gpiozero.Device, "pin_factory", None)
