@@ -520,6 +520,18 @@ class BadFrame(Event):
     count: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionMoved(Event):
+    """The session's state machine moved (agentd.live.machine)."""
+
+    name = "session_state"
+    level = logging.DEBUG
+    template = "session: {before} → {after} ({move})"
+    before: str
+    move: str
+    after: str
+
+
 # network
 
 
@@ -663,6 +675,43 @@ class VolumeChanged(Event):
     template = "volume {percent} %"
     percent: int
     by: str
+
+
+# control socket
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commanded(Event):
+    """Somebody changed something through the control socket."""
+
+    name = "command"
+    template = "{method} by uid {uid} (pid {pid})"
+    method: str
+    uid: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandRefused(Event):
+    """Somebody without permission knocked at the control socket."""
+
+    name = "command_refused"
+    level = logging.WARNING
+    template = "control refused to uid {uid} (pid {pid}): {cause}"
+    uid: int
+    pid: int
+    cause: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlUnavailable(Event):
+    """The control socket cannot be opened; agentd runs on without commands."""
+
+    name = "control_unavailable"
+    level = logging.ERROR
+    template = "no control socket: {cause}. {remedy}"
+    cause: str
+    remedy: str
 
 
 # device

@@ -201,7 +201,7 @@ def test_uncaught_exceptions_of_main_threads_and_destructors_are_entries(
     thread = threading.Thread(target=lambda: 1 / 0, name="capture")
     thread.start()
     thread.join()
-    sys.unraisablehook(Unraisable(ValueError("late")))
+    sys.unraisablehook(Unraisable(ValueError("late")))  # type: ignore[arg-type]
     assert [entry.message for entry in installed.outlet.entries] == [
         "main: RuntimeError: boom",
         "thread capture: ZeroDivisionError: division by zero",

@@ -1,0 +1,275 @@
+"""The control socket: how `agentd status`, `mute` or `say` reach the running daemon.
+
+Whatever arrives is answered, refused or cut off; nothing that a client sends or withholds can
+stop the daemon, hold up another client or use more than a bounded amount of memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import inspect
+import logging
+import os
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+
+from agentd.clock import Clock
+from agentd.errors import AgentdError
+from agentd.events import Commanded, CommandRefused, ControlUnavailable, Emit
+from agentd.service import rpc
+from agentd.service.peers import Peer, control_group, may_command, peer_of
+from agentd.service.text import safe_text
+from agentd.waiting import wait_for_event
+
+MAX_CLIENTS = 16
+IDLE_S = 60.0
+HANDLER_S = 20.0
+WRITE_S = 5.0
+WATCH_S = 1.0  # at least this often a watcher gets the status, if it changed
+WATCH_MIN_S = 0.1  # and at most this often
+MODE = 0o660
+
+WATCH = "watch"
+NOT_PERMITTED = (
+    "not permitted: be root, or a member of the group agentd "
+    "(sudo usermod -aG agentd $USER, then log in again)"
+)
+
+_log = logging.getLogger("agentd.control")
+
+
+class ControlServer:
+    """Serves `methods` on a Unix socket. `status` feeds the watchers of the method `watch`."""
+
+    def __init__(
+        self,
+        path: Path,
+        methods: Mapping[str, rpc.Method],
+        *,
+        clock: Clock,
+        emit: Emit,
+        status: Callable[[], object],
+        permit: Callable[[Peer], bool] | None = None,
+    ) -> None:
+        self._path = path
+        self._methods = {**methods, WATCH: rpc.Method(lambda _params: status())}
+        self._clock = clock
+        self._emit = emit
+        self._status = status
+        self._group = control_group()
+        self._permit = permit or (lambda peer: may_command(peer, group=self._group))
+        self._clients = 0
+        self._watchers: set[asyncio.Event] = set()
+        self._bound: tuple[int, int] | None = None  # device and inode of our socket file
+
+    def publish(self) -> None:
+        """Tell watchers that the status has changed."""
+        for event in self._watchers:
+            event.set()
+
+    async def run(self) -> None:
+        """Serve until cancelled; a socket that cannot be opened is told, and that is all."""
+        try:
+            listener = self._listen()
+        except OSError as error:
+            cause = f"{self._path}: {error.strerror or error}"
+            remedy = "Check the directory, or stop the other agentd"
+            self._emit(ControlUnavailable(cause=cause, remedy=remedy))
+            return
+        try:
+            with listener:
+                async with asyncio.TaskGroup() as clients:
+                    await self._accept(listener, clients)
+        finally:
+            self._remove()
+
+    def _listen(self) -> socket.socket:
+        self._path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+        self._clear_way()
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        try:
+            listener.setblocking(False)
+            listener.bind(str(self._path))
+            self._path.chmod(MODE)
+            if self._group is not None:
+                with contextlib.suppress(OSError):  # only root and members can give it away
+                    os.chown(self._path, -1, self._group)
+            listener.listen(MAX_CLIENTS)
+        except OSError:
+            listener.close()
+            raise
+        file = self._path.stat()
+        self._bound = (file.st_dev, file.st_ino)
+        return listener
+
+    def _clear_way(self) -> None:
+        """Remove the socket of a daemon that died; raise if one lives."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
+            try:
+                probe.connect(str(self._path))
+            except FileNotFoundError:
+                return
+            except ConnectionRefusedError:
+                self._path.unlink(missing_ok=True)
+                return
+            except BlockingIOError:
+                pass  # its queue is full: it lives
+        raise OSError(errno.EADDRINUSE, "another agentd is running here")
+
+    def _remove(self) -> None:
+        # Only our own: a successor may have taken the place already.
+        with contextlib.suppress(OSError):
+            file = self._path.stat()
+            if (file.st_dev, file.st_ino) == self._bound:
+                self._path.unlink()
+
+    async def _accept(self, listener: socket.socket, clients: asyncio.TaskGroup) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                sock, _ = await loop.sock_accept(listener)
+            except OSError:  # out of file descriptors; without a pause this would spin
+                await self._clock.sleep(1.0)
+                continue
+            sock.setblocking(False)
+            clients.create_task(self._serve(sock))
+
+    async def _serve(self, sock: socket.socket) -> None:
+        self._clients += 1
+        try:
+            reader, writer = await asyncio.open_unix_connection(sock=sock, limit=rpc.MAX_LINE_BYTES)
+            try:
+                await _Client(self, sock, reader, writer).run()
+            finally:
+                writer.transport.abort()
+        except (OSError, TimeoutError):
+            pass  # it went away, or did not take its answer
+        except Exception as error:  # noqa: BLE001  one client must not end the conversation
+            _log.error("client failed", exc_info=error)
+        finally:
+            sock.close()
+            self._clients -= 1
+
+    def admit(self, sock: socket.socket) -> Peer:
+        """Return who knocks; raise `RpcError` if they may not come in."""
+        peer = peer_of(sock)
+        if not self._permit(peer):
+            self._emit(CommandRefused(uid=peer.uid, pid=peer.pid, cause="not in group agentd"))
+            raise rpc.RpcError(rpc.NOT_PERMITTED, NOT_PERMITTED)
+        if self._clients > MAX_CLIENTS:
+            raise rpc.RpcError(rpc.BUSY, "too many clients at once; try again")
+        return peer
+
+    async def answer(self, line: bytes, peer: Peer) -> tuple[bytes, bool]:
+        """Return the answer to `line` (empty for none) and whether the client now watches."""
+        try:
+            request = rpc.parse(line)
+        except rpc.RpcError as failure:
+            return rpc.error(failure), False
+        try:
+            method = rpc.find(self._methods, request)
+            if method.changing:
+                self._emit(Commanded(method=request.method, uid=peer.uid, pid=peer.pid))
+            answer = rpc.result(request.id, await _call(method, request))
+        except rpc.RpcError as failure:
+            answer = rpc.error(failure)
+        if request.notification:
+            return b"", False
+        return answer, request.method == WATCH
+
+    async def watch(self, send: Callable[[bytes], Awaitable[None]]) -> None:
+        """Send the status whenever it changed, until cancelled."""
+        changed = asyncio.Event()
+        self._watchers.add(changed)
+        last = b""
+        try:
+            while True:
+                now = rpc.notification("status", self._status())
+                if now != last:
+                    last = now
+                    await send(now)
+                await self._clock.sleep(WATCH_MIN_S)
+                await wait_for_event(changed, self._clock, WATCH_S - WATCH_MIN_S)
+                changed.clear()
+        finally:
+            self._watchers.discard(changed)
+
+
+class _Client:
+    """One connection: a line in, a line out, until it ends or is too slow."""
+
+    def __init__(
+        self,
+        server: ControlServer,
+        sock: socket.socket,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        self._server = server
+        self._socket = sock
+        self._reader = reader
+        self._writer = writer
+
+    async def run(self) -> None:
+        try:
+            peer = self._server.admit(self._socket)
+            while line := await self._line():
+                answer, watches = await self._server.answer(line, peer)
+                if answer:
+                    await self._send(answer)
+                if watches:
+                    await self._watch()
+                    return
+        except rpc.RpcError as failure:
+            await self._send(rpc.error(failure))
+
+    async def _line(self) -> bytes:
+        """Return the next line that is not blank, or nothing at the end."""
+        async with asyncio.timeout(IDLE_S):
+            while True:
+                try:
+                    line = await self._reader.readline()
+                except ValueError:
+                    message = f"a line is at most {rpc.MAX_LINE_BYTES} bytes"
+                    raise rpc.RpcError(rpc.INVALID_REQUEST, message) from None
+                if not line or line.strip():
+                    return line
+
+    async def _send(self, data: bytes) -> None:
+        self._writer.write(data)
+        async with asyncio.timeout(WRITE_S):
+            await self._writer.drain()
+
+    async def _watch(self) -> None:
+        """Send status until the client says anything or goes away."""
+        async with asyncio.TaskGroup() as both:
+            sender = both.create_task(self._send_status())
+            await self._reader.read(1)
+            sender.cancel()
+
+    async def _send_status(self) -> None:
+        try:
+            await self._server.watch(self._send)
+        except (OSError, TimeoutError):
+            self._writer.transport.abort()  # which ends the reading beside us
+
+
+async def _call(method: rpc.Method, request: rpc.Request) -> object:
+    try:
+        async with asyncio.timeout(HANDLER_S):
+            value = method.handler(request.params)
+            return await value if inspect.isawaitable(value) else value
+    except rpc.RpcError as failure:
+        raise rpc.RpcError(failure.code, failure.message, request.id) from None
+    except TimeoutError:
+        message = f"no answer within {HANDLER_S:g} s; see `journalctl -u agentd`"
+        raise rpc.RpcError(rpc.TIMED_OUT, message, request.id) from None
+    except AgentdError as error:
+        raise rpc.RpcError(rpc.REFUSED, safe_text(str(error), 1000), request.id) from None
+    except Exception as error:  # noqa: BLE001  one command must not end the conversation
+        _log.error("method %s failed", request.method, exc_info=error)
+        message = f"internal error ({type(error).__name__}); see `journalctl -u agentd`"
+        raise rpc.RpcError(rpc.INTERNAL_ERROR, message, request.id) from None
