@@ -72,7 +72,7 @@ class _Reply:
     started: bool = False
     playing: bool = False
     gathered_since: int | None = None  # device position at which its first waiting byte was seen
-    dry_since: int | None = None  # device position at which it ran dry
+    dry_since: int = 0  # device position at which it ran dry
     spans: deque[tuple[int, int]] = field(default_factory=deque)  # (device position, samples)
     heard: int = 0  # samples, without those of `spans`
     told: int = 0  # heard samples at the last progress note
@@ -315,13 +315,12 @@ class Cushion:
         if not reply.started:
             reply.started = True
             self._notes.append(Started(reply.turn))
-        elif reply.dry_since is not None:
-            self._count_gap(reply, reply.dry_since)
+        else:
+            self._count_gap(reply)
         return True
 
-    def _count_gap(self, reply: _Reply, dry_since: int) -> None:
-        gap_ms = _ms(self._position - dry_since)
-        reply.dry_since = None
+    def _count_gap(self, reply: _Reply) -> None:
+        gap_ms = _ms(self._position - reply.dry_since)
         self.underruns += 1
         self._cushion_ms = max(
             self._cushion_ms,

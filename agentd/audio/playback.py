@@ -1,6 +1,6 @@
 """The speaker: replies and sounds through the cushion into a device kept open.
 
-The device asks for its next 20 ms on its own thread. All that happens there is a read of the
+The device asks for its next period on its own thread. All that happens there is a read of the
 cushion under a lock; what it notes goes to the event loop.
 """
 
@@ -58,7 +58,7 @@ class PlaybackStats:
 class Player:
     """Plays what it is given. Call `run` as a task; all other methods are for the event loop.
 
-    `on_far_end` is called there too, for every 20 ms period, silence included.
+    `on_far_end` is called there too, for every period, silence included.
     """
 
     def __init__(

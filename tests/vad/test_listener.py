@@ -1,0 +1,134 @@
+"""From frames to utterances, with the shutter of half duplex."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import pytest
+
+from agentd.audio import formats
+from agentd.config import Vad
+from agentd.events import EndReason, Event, Frame, Speech, UtteranceEnded, UtteranceHeard
+from agentd.vad.listener import Listener
+from agentd.vad.webrtc import WebrtcDetector
+
+
+@dataclass
+class LoudDetector:
+    """Takes everything above -30 dBFS for speech."""
+
+    name: str = "loud"
+    resets: int = 0
+
+    def is_speech(self, frame: Frame, level_dbfs: float, *, is_open: bool) -> bool:
+        return level_dbfs > -30.0
+
+    def reset(self) -> None:
+        self.resets += 1
+
+
+@dataclass
+class Bench:
+    """A listener and what came out of it."""
+
+    speech: list[Speech] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    detector: LoudDetector = field(default_factory=LoudDetector)
+    index: int = 0
+
+    def __post_init__(self) -> None:
+        self.listener = Listener(
+            Vad(hangover_ms=100),
+            emit=self.events.append,
+            on_speech=self.speech.append,
+            detector=self.detector,
+        )
+
+    def hear(self, frames: int, *, loud: bool) -> None:
+        pcm = formats.to_pcm([8_000 if loud else 0] * 320)
+        for _ in range(frames):
+            self.listener.hear(Frame(self.index, self.index * 0.02, pcm))
+            self.index += 1
+
+    def reasons(self) -> list[EndReason]:
+        return [value.reason for value in self.speech if isinstance(value, UtteranceEnded)]
+
+
+def test_an_utterance_is_told_once_it_ended() -> None:
+    """Its length and the reason, never its sound."""
+    bench = Bench()
+    bench.hear(10, loud=True)
+    assert bench.listener.is_open
+    bench.hear(5, loud=False)
+    assert bench.events == [
+        UtteranceHeard(utterance=1, speech_ms=pytest.approx(200.0), reason=EndReason.HANGOVER)
+    ]
+    assert not bench.listener.is_open
+    assert bench.listener.detector == "loud"
+
+
+def test_mute_cuts_and_the_detector_forgets() -> None:
+    """Nothing from before is carried over."""
+    bench = Bench()
+    bench.hear(10, loud=True)
+    bench.listener.cut()
+    assert bench.reasons() == [EndReason.CUT]
+    assert bench.detector.resets == 1
+
+
+def test_nothing_is_heard_while_the_shutter_is_shut() -> None:
+    """Half duplex: the device does not answer itself."""
+    bench = Bench()
+    bench.hear(10, loud=True)
+    bench.listener.shut()
+    bench.listener.shut()
+    bench.hear(50, loud=True)
+    assert bench.reasons() == [EndReason.CUT]
+    assert bench.detector.resets == 1
+
+
+def test_the_tail_is_deaf_too() -> None:
+    """The room still rings when the speaker has fallen silent."""
+    bench = Bench()
+    bench.listener.shut()
+    bench.hear(10, loud=True)
+    bench.listener.unshut(20 * 0.02)
+    bench.hear(10, loud=True)
+    assert bench.speech == []
+    bench.hear(10, loud=True)
+    (started, *_) = bench.speech
+    assert started.at_s == pytest.approx(20 * 0.02)
+
+
+def test_webrtcvad_is_never_asked_about_what_is_too_quiet() -> None:
+    """A quiet room costs nothing, and digital silence is not speech."""
+    detector = WebrtcDetector(0, level_floor_dbfs=-40.0)
+    hum = formats.to_pcm([round(200 * math.sin(i / 9)) for i in range(320)])
+    assert formats.level_dbfs(hum) < -40
+    assert not detector.is_speech(Frame(0, 0.0, hum), formats.level_dbfs(hum), is_open=False)
+    assert detector.name == "webrtcvad 0"
+
+
+def test_webrtcvad_hears_a_loud_voice_like_sound() -> None:
+    """Harmonics of 150 Hz, as a voice has, at mode 0."""
+    listener_events: list[Event] = []
+    heard: list[Speech] = []
+    listener = Listener(Vad(aggressiveness=0), emit=listener_events.append, on_speech=heard.append)
+    for index in range(60):
+        start = index * 320
+        values = [
+            round(
+                sum(
+                    4_000 / k * math.sin(2 * math.pi * 150 * k * (start + i) / 16_000)
+                    for k in range(1, 12)
+                )
+                * (1 if index >= 20 else 0.001)
+            )
+            for i in range(320)
+        ]
+        listener.hear(Frame(index, index * 0.02, formats.to_pcm(formats.limit(values))))
+    assert listener.is_open
+    assert listener.detector == "webrtcvad 0"
+    listener.cut()
+    assert [type(event) for event in listener_events] == [UtteranceHeard]
