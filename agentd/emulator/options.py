@@ -102,7 +102,7 @@ class EmulatorOptions:
     """accept or close_1008."""
 
     # memory
-    record_limit: int = 50_000
+    record_limit: int = 20_000
     audio_limit_bytes: int = 64 * 1024 * 1024
 
     def __post_init__(self) -> None:

@@ -6,6 +6,7 @@ import base64
 import json
 import math
 from array import array
+from functools import lru_cache
 from typing import Any
 
 from agentd.emulator.clock import ManualClock
@@ -25,6 +26,7 @@ KEY = Credential(AuthForm.API_KEY, "key")
 MANUAL = {"automaticActivityDetection": {"disabled": True}}
 
 
+@lru_cache(maxsize=64)
 def voice(seconds: float, rate_hz: int = 16_000, hz: float = 300.0) -> bytes:
     """A loud tone: speech, as far as an energy gate can tell."""
     count = round(seconds * rate_hz)
@@ -141,9 +143,9 @@ class Peer:
         """Send activityEnd."""
         return self.send({"realtime_input": {"activityEnd": {}}})
 
-    def say(self, seconds: float = 1.0) -> bytes:
+    def say(self, seconds: float = 1.0, pcm: bytes = b"") -> bytes:
         """Speak a whole utterance; return its PCM."""
-        pcm = voice(seconds)
+        pcm = pcm or voice(seconds)
         self.start()
         self.send(blob(pcm))
         self.end()

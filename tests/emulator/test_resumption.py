@@ -27,6 +27,7 @@ from tests.emulator.harness import (
     kinds,
     make_service,
     reply_pcm,
+    silence,
     voice,
 )
 
@@ -491,7 +492,7 @@ def test_tokens_are_25_per_second() -> None:
 
 def test_compression_drops_the_oldest_turns_at_the_trigger() -> None:
     """Past the trigger the window is cut down to the target, at a user turn."""
-    peer = Peer(**NO_LIMITS)
+    peer = Peer(**NO_LIMITS, reply="tone", tone_s=0.04)
     peer.setup(
         V25,
         contextWindowCompression={
@@ -501,10 +502,11 @@ def test_compression_drops_the_oldest_turns_at_the_trigger() -> None:
     )
     session = peer.core.session
     assert session is not None
-    for _ in range(3):
-        peer.turn(40.0)  # 1,000 tokens in, 1,000 out
+    for _ in range(6):
+        peer.say(pcm=silence(40.0))  # 1,000 tokens in, 1 out
+        peer.advance(60.0)
     assert session.compressions == 1
-    assert peer.noted("compressed") == [{"before_tokens": 6_000, "after_tokens": 2_000}]
+    assert peer.noted("compressed") == [{"before_tokens": 5_004, "after_tokens": 1_000}]
     assert session.history[0].role == "user"
     assert session.context_tokens <= 5_000
 

@@ -43,6 +43,12 @@ async def turn(session: Any) -> list[types.LiveServerMessage]:
     return [message async for message in session.receive()]
 
 
+async def collect(session: Any, into: list[types.LiveServerMessage]) -> None:
+    """Receive one turn into a list that outlives an exception."""
+    async for message in session.receive():
+        into.append(message)  # noqa: PERF401 - what came before an exception is wanted
+
+
 def audio(messages: list[types.LiveServerMessage]) -> bytes:
     """Join the audio of a turn."""
     return b"".join(message.data for message in messages if message.data)
@@ -145,10 +151,9 @@ def test_every_close_surfaces_in_the_sdk() -> None:
             client = sdk(server)
             async with client.aio.live.connect(model="gemini-3.8-live", config=config()) as session:
                 server.faults.go_away(2.0)
-                seen = []
+                seen: list[types.LiveServerMessage] = []
                 with pytest.raises(errors.APIError) as caught:
-                    async for message in session.receive():
-                        seen.append(message)
+                    await collect(session, seen)
                 assert seen[0].go_away is not None
                 assert seen[0].go_away.time_left == "0.200s"
                 assert caught.value.code == 1008
