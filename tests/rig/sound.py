@@ -288,7 +288,8 @@ class SoundRig:
         pcm_path.write_bytes(audio)
         command = [
             "pacat", "--playback", "--raw", "--format=s16le", f"--device={device}",
-            f"--rate={rate_hz}", f"--channels={channels}", "--latency-msec=50",
+            # Half a second in hand, so that a busy machine leaves no gap. It starts no later.
+            f"--rate={rate_hz}", f"--channels={channels}", "--latency-msec=500",
             "--client-name=rig-speaker", str(pcm_path),
         ]  # fmt: skip
         process = subprocess.Popen(command, env=self.child_env(), stdin=subprocess.DEVNULL)
