@@ -155,6 +155,13 @@ class Audio(Section):
     volume_percent: int = Field(
         70, ge=0, le=100, description="volume at the first start; later ones are remembered"
     )
+    mixer_control: str = Field(
+        "auto",
+        min_length=1,
+        max_length=64,
+        examples=["Speaker"],
+        description="auto: the card's volume control if it has one; software; or a control's name",
+    )
 
 
 class Vad(Section):

@@ -81,10 +81,10 @@ class Presenter:
         """Call `observer` with every `Change` from now on."""
         self._observers.append(observer)
 
-    def set_lights(self, lights: Lights, brightness: float) -> None:
-        """Take other lights (a reload); the old ones are closed."""
+    def set_lights(self, make: Callable[[], Lights], brightness: float) -> None:
+        """Take other lights (a reload); the old ones let go of their pins before `make`."""
         self._lights.close()
-        self._lights, self._brightness = lights, brightness
+        self._lights, self._brightness = make(), brightness
         self._shown = None
         self._paint(self._clock.monotonic())
         self._moved.set()

@@ -152,7 +152,7 @@ def test_other_lights_after_a_reload() -> None:
     world = World()
     world.presenter.on_event(opened())
     lights = RecordingLights(world.clock, LightKind.PWM)
-    world.presenter.set_lights(lights, 0.1)
+    world.presenter.set_lights(lambda: lights, 0.1)
     assert world.lights.closed
     assert [look.level for _, look in lights.shown] == [LISTENING_FLOOR]
 
