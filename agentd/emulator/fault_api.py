@@ -119,6 +119,14 @@ class Faults:
         """Send a frame with only an unknown top-level key."""
         self.do("unknown_frame", **when)
 
+    def unknown_field(self, **when: Any) -> None:
+        """Send a known frame with unknown fields in and beside it."""
+        self.do("unknown_field", **when)
+
+    def error_frame(self, code: int = 429, **when: Any) -> None:
+        """Send a flat ``{code, status, message}`` frame."""
+        self.do("error_frame", code=code, **when)
+
     def send_raw(self, data: Any, **when: Any) -> None:
         """Send a frame as given: text, or a value to be written as JSON."""
         self.do("send_raw", data=data, **when)

@@ -194,6 +194,7 @@ def make_fault(table: Mapping[str, Any]) -> Fault:
         raise ValueError("a fault takes on = … or at = …, not both")
     if on is not None and not isinstance(on, str):
         raise ValueError(f"on = {on!r}: write a moment such as 'setup #2'")
+    _check_params(action, rest)
     trigger = parse_trigger(on) if on is not None else None
     _check_place(action, trigger, at)
     if trigger is None and at is None:
@@ -209,6 +210,24 @@ def make_fault(table: Mapping[str, Any]) -> Fault:
         times or None,
         connection if connection is None else int(connection),
     )
+
+
+_NUMBERS = frozenset(
+    {"code", "status", "bytes", "chunks", "time_left_s", "close_after_s", "delay_s"}
+)
+_CHOICES = {
+    "poison_handles": ("mode", ("close", "mute", "reject_1007", "reject_1008")),
+    "certificate": ("kind", ("valid", "expired", "not_yet_valid", "wrong_host", "unknown_ca")),
+}
+
+
+def _check_params(action: str, params: Mapping[str, Any]) -> None:
+    """Refuse parameters that would only fail once the fault strikes."""
+    for name in _NUMBERS & params.keys():
+        parse_seconds(params[name])
+    name, allowed = _CHOICES.get(action, ("", ()))
+    if name in params and params[name] not in allowed:
+        raise ValueError(f"{name} = {params[name]!r}; one of {', '.join(allowed)}")
 
 
 def _check_place(action: str, trigger: Trigger | None, at: object) -> None:

@@ -123,6 +123,13 @@ class Emulator:
         Raises:
             OSError: the port or a file is not available.
         """
+        try:
+            await self._start()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _start(self) -> None:
         options = self.options
         self._folder = tempfile.TemporaryDirectory(prefix="agentd-emulator-")
         if options.log_file is not None:

@@ -82,11 +82,16 @@ def test_bad_durations(value: object) -> None:
         {"do": "close", "times": "x"},
         {"do": "refuse_http", "on": "setup"},
         {"do": "silent_setup", "at": 3},
+        {"do": "poison_handles", "mode": "arsenic"},
+        {"do": "certificate", "kind": "forged"},
+        {"do": "close", "code": "high"},
     ],
 )
 def test_bad_fault_tables_are_refused(table: dict[str, Any]) -> None:
     """A table without meaning never becomes a fault."""
-    with pytest.raises(ValueError, match=r"fault|times|on = |not both|strikes at"):
+    with pytest.raises(
+        ValueError, match=r"fault|times|on = |not both|strikes at|one of|no duration"
+    ):
         make_fault(table)
 
 
