@@ -211,22 +211,26 @@ def check(direction: Direction, pcm: str) -> None:
     if status >= 0:
         alsa.snd_pcm_close(handle)
         return
-    code = -status
+    raise refusal(pcm, -status)
+
+
+def refusal(pcm: str, code: int) -> AudioError:
+    """Return the error for an errno that ALSA gave on opening a PCM."""
     if code in {errno.EBUSY, errno.EAGAIN}:
-        raise DeviceBusy(
+        return DeviceBusy(
             f"{pcm} is in use by another program. Stop it (`fuser -v /dev/snd/*` names it), "
             "or use a shared PCM such as default, dsnoop: or dmix:"
         )
     if code in {errno.EACCES, errno.EPERM}:
-        raise AudioError(
+        return AudioError(
             f"{pcm}: permission denied. Let the user of the daemon into the group audio"
         )
     if code in {errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.ECONNREFUSED, errno.EINVAL}:
-        raise DeviceNotFound(
+        return DeviceNotFound(
             f"{pcm} is not there ({os.strerror(code)}). Plug it in, or choose from "
-            f"`agentd devices`: {', '.join(cards.card_ids()) or 'no sound card found'}"
+            f"`agentd devices`; cards now: {', '.join(cards.card_ids()) or 'none'}"
         )
-    raise AudioError(f"{pcm} cannot be opened ({os.strerror(code)}). See `agentd doctor`")
+    return AudioError(f"{pcm} cannot be opened ({os.strerror(code)}). See `agentd doctor`")
 
 
 async def _ended(stream: Any) -> None:

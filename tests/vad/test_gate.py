@@ -86,9 +86,8 @@ def test_it_closes_after_the_hangover() -> None:
     speech = feed(Gate(SMALL), "..xxxxx....")
     assert passed(speech) == list(range(11))
     (end,) = ends(speech)
-    assert end == UtteranceEnded(
-        1, pytest.approx(11 * FRAME_S), pytest.approx(100.0), EndReason.HANGOVER
-    )
+    assert (end.utterance, end.reason) == (1, EndReason.HANGOVER)
+    assert [end.at_s, end.speech_ms] == pytest.approx([11 * FRAME_S, 100.0])
 
 
 def test_a_pause_shorter_than_the_hangover_does_not_split() -> None:
@@ -138,7 +137,8 @@ def test_cut_ends_what_is_open_and_forgets_the_ring() -> None:
     feed(gate, ".xxxx")
     (end,) = gate.cut()
     assert isinstance(end, UtteranceEnded)
-    assert (end.reason, end.speech_ms) == (EndReason.CUT, pytest.approx(80.0))
+    assert end.reason is EndReason.CUT
+    assert end.speech_ms == pytest.approx(80.0)
     assert passed(feed(gate, "xxx", start=9)) == [9, 10, 11]
 
 

@@ -59,11 +59,13 @@ def test_an_utterance_is_told_once_it_ended() -> None:
     """Its length and the reason, never its sound."""
     bench = Bench()
     bench.hear(10, loud=True)
-    assert bench.listener.is_open
+    opened = bench.listener.is_open
+    assert opened
     bench.hear(5, loud=False)
-    assert bench.events == [
-        UtteranceHeard(utterance=1, speech_ms=pytest.approx(200.0), reason=EndReason.HANGOVER)
-    ]
+    (event,) = bench.events
+    assert isinstance(event, UtteranceHeard)
+    assert (event.utterance, event.reason) == (1, EndReason.HANGOVER)
+    assert event.speech_ms == pytest.approx(200.0)
     assert not bench.listener.is_open
     assert bench.listener.detector == "loud"
 

@@ -1,0 +1,273 @@
+"""PyAudio on real ALSA PCMs of a private sound server, and every way in which they fail (A1-A4)."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from agentd.audio import formats
+from agentd.audio.capture import Microphone
+from agentd.audio.playback import Player
+from agentd.clock import SystemClock
+from agentd.config import Audio
+from agentd.events import (
+    CaptureBack,
+    CaptureLost,
+    Event,
+    Frame,
+    PlaybackBack,
+    PlaybackLost,
+    PlaybackMark,
+    ReplyAudio,
+    ReplyCancelled,
+    ReplyComplete,
+)
+from tests.audio.waiting import running, until
+from tests.rig.sound import SoundRig
+
+pytestmark = pytest.mark.rig
+Body = Callable[["Bench"], Coroutine[Any, Any, None]]
+
+
+def tone(seconds: float, rate_hz: int, hz: float = 440.0, amplitude: float = 8_000.0) -> bytes:
+    """Return a sine."""
+    count = round(rate_hz * seconds)
+    return formats.to_pcm(
+        [round(amplitude * math.sin(2 * math.pi * hz * i / rate_hz)) for i in range(count)]
+    )
+
+
+class Bench:
+    """A microphone and a speaker on the rig."""
+
+    def __init__(self, rig: SoundRig, **audio: Any) -> None:
+        self.rig = rig
+        self.events: list[Event] = []
+        self.times: dict[int, float] = {}
+        self.frames: list[Frame] = []
+        self.marks: list[PlaybackMark] = []
+        clock = SystemClock()
+        self.now = clock.monotonic
+        settings = Audio(volume_percent=100, **audio)
+        self.microphone = Microphone(
+            settings, clock=clock, emit=self.emit, on_frame=self.frames.append
+        )
+        self.player = Player(settings, clock=clock, emit=self.emit, on_mark=self.marks.append)
+
+    def emit(self, event: Event) -> None:
+        """Keep an event and its time."""
+        self.times[len(self.events)] = self.now()
+        self.events.append(event)
+
+    def count(self, kind: type[Event]) -> int:
+        return sum(isinstance(event, kind) for event in self.events)
+
+    def last(self, kind: type[Event]) -> Any:
+        return [event for event in self.events if isinstance(event, kind)][-1]
+
+    def at(self, kind: type[Event]) -> float:
+        """Return when the last event of a kind was told."""
+        return max(at for i, at in self.times.items() if isinstance(self.events[i], kind))
+
+    async def both_run(self) -> None:
+        """Wait until both devices work."""
+        await until(lambda: self.count(CaptureBack) and self.count(PlaybackBack))
+
+    def loudest_dbfs(self, since: int = 0) -> float:
+        """Return the level of the loudest frame."""
+        return max((formats.level_dbfs(f.pcm) for f in self.frames[since:]), default=-120.0)
+
+
+def run(rig: SoundRig, body: Body, **audio: Any) -> Bench:
+    """Run a body beside both stages."""
+
+    async def main() -> Bench:
+        bench = Bench(rig, **audio)
+        async with running(bench.microphone.run(), bench.player.run()):
+            await body(bench)
+        return bench
+
+    return asyncio.run(main())
+
+
+def test_what_is_said_is_heard_and_what_is_replied_is_played(rig: SoundRig) -> None:
+    """Through ALSA both ways, at the right level and length."""
+
+    async def body(bench: Bench) -> None:
+        await bench.both_run()
+        with rig.record("spk") as recorder:
+            await asyncio.to_thread(rig.speak, tone(0.5, 16_000))
+            bench.player.hear(ReplyAudio(1, tone(0.5, 24_000)))
+            bench.player.hear(ReplyComplete(1))
+            await until(lambda: bench.marks and bench.marks[-1].drained)
+            await asyncio.to_thread(recorder.wait_recorded, "spk", 1.0)
+            track = recorder.track("spk")
+        loud = [sample for sample in track.samples if abs(sample) > 100]
+        assert len(loud) == pytest.approx(12_000, rel=0.05)
+
+    bench = run(rig, body)
+    assert bench.marks[-1] == PlaybackMark(1, 500.0, True)
+    assert bench.loudest_dbfs() == pytest.approx(20 * math.log10(8_000 / 32_768) - 3, abs=1.5)
+    assert bench.microphone.stats.overruns == 0
+
+
+def test_every_captured_sample_is_delivered(rig: SoundRig) -> None:
+    """Frame numbers have no hole, and their times keep pace with the clock."""
+
+    async def body(bench: Bench) -> None:
+        await until(lambda: len(bench.frames) >= 100)
+
+    frames = run(rig, body).frames
+    assert [frame.index for frame in frames] == list(range(len(frames)))
+    assert frames[-1].at_s - frames[0].at_s == pytest.approx((len(frames) - 1) * 0.02, abs=0.25)
+
+
+def test_cancelled_is_silent_at_the_sink(rig: SoundRig) -> None:
+    """The speaker's own recording shows no second of it."""
+
+    async def body(bench: Bench) -> None:
+        await bench.both_run()
+        with rig.record("spk") as recorder:
+            bench.player.hear(ReplyAudio(1, tone(5.0, 24_000)))
+            await until(lambda: bench.marks and bench.marks[-1].heard_ms >= 300)
+            asked_s = bench.now()
+            bench.player.hear(ReplyCancelled(1))
+            await until(lambda: bench.marks[-1].drained)
+            await asyncio.to_thread(recorder.wait_recorded, "spk", 1.5)
+            silent_s = recorder.track("spk").silence(after_s=asked_s)
+        assert silent_s is not None
+        print(f"cancelled -> silent at the sink: {(silent_s - asked_s) * 1000:.0f} ms")
+
+    bench = run(rig, body)
+    assert bench.marks[-1].heard_ms < 5_000
+
+
+def test_a1_an_unplugged_microphone_is_told_and_comes_back(rig: SoundRig) -> None:
+    """In the middle of speech; heard again soon after it is plugged in."""
+
+    async def body(bench: Bench) -> None:
+        await bench.both_run()
+        gone_s = bench.now()
+        await asyncio.to_thread(rig.unplug, "mic")
+        # The server moves no other source in; the PCM is gone until it is plugged in.
+        await until(lambda: bench.count(CaptureLost))
+        print(f"unplugged -> told: {bench.at(CaptureLost) - gone_s:.2f} s")
+        back_s = bench.now()
+        await asyncio.to_thread(rig.plug, "mic")
+        await until(lambda: bench.count(CaptureBack) >= 2)
+        heard = len(bench.frames)
+        await asyncio.to_thread(rig.speak, tone(0.5, 16_000))
+        await until(lambda: bench.loudest_dbfs(heard) > -20)
+        print(f"plugged in -> frames: {max(0.0, bench.at(CaptureBack) - back_s):.2f} s")
+
+    bench = run(rig, body)
+    assert bench.last(CaptureLost).remedy
+
+
+def test_a1_a_microphone_missing_at_the_start_is_told_and_found(rig: SoundRig) -> None:
+    """By name, with the remedy; the daemon starts all the same."""
+    home_conf = rig.home / ".asoundrc"
+
+    async def body(bench: Bench) -> None:
+        await until(lambda: bench.count(CaptureLost))
+        told = bench.last(CaptureLost)
+        assert "late_mic" in told.cause
+        assert "agentd devices" in told.remedy
+        text = home_conf.read_text()
+        home_conf.write_text(text + text.splitlines()[0].replace("rig_mic", "late_mic") + "\n")
+        await until(lambda: bench.frames)
+
+    run(rig, body, capture_device="late_mic")
+
+
+def test_a2_a_speaker_unplugged_in_a_reply_does_not_hold_up_the_next(rig: SoundRig) -> None:
+    """The cut reply ends, the next one is heard at the sink."""
+
+    async def body(bench: Bench) -> None:
+        await bench.both_run()
+        bench.player.hear(ReplyAudio(1, tone(20.0, 24_000)))
+        await until(lambda: bench.marks and bench.marks[-1].heard_ms > 100)
+        await asyncio.to_thread(rig.unplug, "spk")
+        await until(lambda: bench.count(PlaybackLost))
+        assert bench.marks[-1].drained
+        await asyncio.to_thread(rig.plug, "spk")
+        await until(lambda: bench.count(PlaybackBack) >= 2)
+        with rig.record("spk") as recorder:
+            bench.player.hear(ReplyAudio(2, tone(0.5, 24_000)))
+            bench.player.hear(ReplyComplete(2))
+            await until(lambda: bench.marks[-1].turn == 2 and bench.marks[-1].drained)
+            await asyncio.to_thread(recorder.wait_recorded, "spk", 1.0)
+            assert recorder.track("spk").onset() is not None
+
+    bench = run(rig, body)
+    assert bench.marks[-1] == PlaybackMark(2, 500.0, True)
+
+
+def test_a3_a_microphone_that_stops_without_an_error_is_noticed(rig: SoundRig) -> None:
+    """The PCM stays open and no sample moves, as after PortAudio #930."""
+
+    async def body(bench: Bench) -> None:
+        await bench.both_run()
+        await asyncio.to_thread(rig.suspend, "mic")
+        await until(lambda: bench.count(CaptureLost))
+        assert "no sign of life" in bench.last(CaptureLost).cause
+        await asyncio.to_thread(rig.resume, "mic")
+        await until(lambda: bench.count(CaptureBack) >= 2)
+
+    run(rig, body)
+
+
+def test_a3_a_sound_server_that_dies_and_returns(rig: SoundRig) -> None:
+    """Both devices at once."""
+
+    async def body(bench: Bench) -> None:
+        await bench.both_run()
+        await asyncio.to_thread(rig.kill_server)
+        await until(lambda: bench.count(CaptureLost) and bench.count(PlaybackLost))
+        await asyncio.to_thread(rig.start_server)
+        await until(lambda: bench.count(CaptureBack) >= 2 and bench.count(PlaybackBack) >= 2)
+
+    run(rig, body)
+
+
+def test_mute_closes_the_pcm(rig: SoundRig) -> None:
+    """The server itself sees no recording stream any more."""
+
+    async def body(bench: Bench) -> None:
+        await bench.both_run()
+        assert rig.pactl("list", "short", "source-outputs")
+        bench.microphone.pause()
+        await bench.microphone.closed()
+        await until(lambda: not rig.pactl("list", "short", "source-outputs"))
+        bench.microphone.resume()
+        heard = len(bench.frames)
+        await until(lambda: len(bench.frames) > heard)
+
+    run(rig, body)
+
+
+def test_opening_prints_nothing(rig: SoundRig, capfd: pytest.CaptureFixture[str]) -> None:
+    """Not one of the hundreds of lines of ALSA and JACK."""
+
+    async def body(bench: Bench) -> None:
+        await bench.both_run()
+
+    run(rig, body)
+    assert capfd.readouterr().err == ""
+
+
+def test_only_two_names_are_ever_shown_to_portaudio(rig: SoundRig) -> None:
+    """So its frozen list of devices never matters."""
+    from agentd.audio.alsa import PortAudio
+
+    async def body(bench: Bench) -> None:
+        await bench.both_run()
+
+    run(rig, body)
+    assert {"agentd_capture", "agentd_playback"} <= set(PortAudio.get()._index)
+    assert os.environ["ALSA_CONFIG_PATH"].endswith("alsa.conf")
