@@ -1,0 +1,143 @@
+"""Keys and service accounts: where they are, read anew at every dial, never shown.
+
+Under systemd they are credentials of the unit (`LoadCredential=gemini-api-key`); elsewhere the
+SDK's own environment variables work. Every problem is told with the place that was looked at.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from agentd.errors import CredentialError
+
+API_KEY = "gemini-api-key"
+SERVICE_ACCOUNT = "google-application-credentials"
+MAX_BYTES = 64 * 1024
+MIN_KEY_CHARS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a dial needs. The secret parts do not appear in `repr`.
+
+    Exactly one of `api_key` and `service_account` is set, or neither: then Vertex AI asks
+    google-auth for application default credentials (metadata server, gcloud).
+    """
+
+    source: str  # for messages: a file or a variable
+    api_key: str | None = field(default=None, repr=False)
+    service_account: Mapping[str, Any] | None = field(default=None, repr=False)
+
+    @property
+    def ephemeral(self) -> bool:
+        """Tell whether the key is a short-lived token of the Developer API."""
+        return self.api_key is not None and self.api_key.startswith("auth_tokens/")
+
+
+def find_credentials(backend: str, environ: Mapping[str, str] | None = None) -> Credentials:
+    """Return the credentials for `backend` ("developer" or "vertex"), read just now.
+
+    Order: the unit's credentials, then the environment. On Vertex a service account goes before
+    an (express) API key, and application default credentials are the last resort.
+
+    Raises:
+        CredentialError: naming what was looked for, where, and what to do.
+    """
+    env = os.environ if environ is None else environ
+    directory = env.get("CREDENTIALS_DIRECTORY")
+    if backend == "vertex":
+        return _vertex(env, directory)
+    return _developer(env, directory)
+
+
+def _developer(env: Mapping[str, str], directory: str | None) -> Credentials:
+    key = _key_from_file(directory) or _key_from_environment(env)
+    if key is not None:
+        return key
+    looked = f"{Path(directory) / API_KEY}, " if directory else ""
+    raise CredentialError(
+        f"no API key: looked at {looked}GEMINI_API_KEY, GOOGLE_API_KEY. Put the key into"
+        f" the credential {API_KEY} (see `man agentd`), or set GEMINI_API_KEY"
+    )
+
+
+def _vertex(env: Mapping[str, str], directory: str | None) -> Credentials:
+    if directory:
+        path = Path(directory) / SERVICE_ACCOUNT
+        if path.is_file():
+            return _service_account(path)
+    named = env.get("GOOGLE_APPLICATION_CREDENTIALS", "").strip()
+    if named:
+        return _service_account(Path(named))
+    return (
+        _key_from_file(directory)
+        or _key_from_environment(env)
+        or Credentials("application default credentials")
+    )
+
+
+def _key_from_file(directory: str | None) -> Credentials | None:
+    if not directory:
+        return None
+    path = Path(directory) / API_KEY
+    if not path.is_file():
+        return None
+    return _checked_key(_read(path), str(path))
+
+
+def _key_from_environment(env: Mapping[str, str]) -> Credentials | None:
+    # the SDK's own order when both are set
+    for name in ("GOOGLE_API_KEY", "GEMINI_API_KEY"):
+        if env.get(name, "").strip():
+            return _checked_key(env[name], name)
+    return None
+
+
+def _checked_key(text: str, source: str) -> Credentials:
+    key = text.strip()
+    if not key:
+        raise CredentialError(f"{source} is empty. Write the API key into it, on one line")
+    if any(c.isspace() or not c.isprintable() or not c.isascii() for c in key):
+        raise CredentialError(
+            f"{source} does not look like an API key: it has blanks, line breaks or other"
+            " characters inside. Write the bare key into it, on one line"
+        )
+    if len(key) < MIN_KEY_CHARS or key[0] in "{\"'":
+        raise CredentialError(
+            f"{source} does not look like an API key ({len(key)} characters). Write the bare key"
+            f" into it; a service-account file belongs into {SERVICE_ACCOUNT}"
+        )
+    return Credentials(source, api_key=key)
+
+
+def _service_account(path: Path) -> Credentials:
+    remedy = "Download the JSON key of the service account again"
+    try:
+        account = json.loads(_read(path))
+    except ValueError:
+        raise CredentialError(f"{path} is not JSON. {remedy}") from None
+    kind = account.get("type") if isinstance(account, dict) else None
+    if not isinstance(kind, str):
+        raise CredentialError(f"{path} is no Google credential (it has no `type`). {remedy}")
+    return Credentials(str(path), service_account=account)
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise CredentialError(
+            f"{path} cannot be read ({error.strerror}). Check that it exists and who may read it"
+        ) from error
+    if len(data) > MAX_BYTES:
+        raise CredentialError(f"{path} is larger than {MAX_BYTES} bytes; that is no credential")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise CredentialError(f"{path} is not text. Write the credential as plain text") from None

@@ -1,0 +1,117 @@
+"""From the SDK's messages to our own values: the last place where SDK objects are seen.
+
+Imported lazily, together with the SDK.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from google.genai import types
+
+from agentd.live.messages import (
+    FunctionCall,
+    Interaction,
+    ResumptionUpdate,
+    ServerMessage,
+    Text,
+    Tokens,
+    parse_time_left_s,
+)
+
+MAX_CALLS_IN_FRAME = 64
+
+
+def convert(message: types.LiveServerMessage) -> ServerMessage:
+    """Return the frame's content; what agentd has no use for is left out."""
+    content = message.server_content
+    update = message.session_resumption_update
+    parts = _parts(content)
+    return ServerMessage(
+        audio=tuple(_audio(parts)),
+        model_turn=bool(parts),
+        user_text=_text(content.input_transcription) if content else None,
+        model_text=_text(content.output_transcription) if content else None,
+        interrupted=bool(content and content.interrupted),
+        generation_complete=bool(content and content.generation_complete),
+        turn_complete=bool(content and content.turn_complete),
+        interaction=_interaction(content),
+        calls=_calls(message.tool_call),
+        cancelled_calls=_cancelled(message.tool_call_cancellation),
+        resumption=None if update is None else _resumption(update),
+        tokens=None if message.usage_metadata is None else _tokens(message.usage_metadata),
+        go_away_s=None if message.go_away is None else parse_time_left_s(message.go_away.time_left),
+    )
+
+
+def _parts(content: types.LiveServerContent | None) -> list[types.Part]:
+    if content is None or content.model_turn is None:
+        return []
+    return content.model_turn.parts or []
+
+
+def _audio(parts: Iterable[types.Part]) -> Iterable[bytes]:
+    for part in parts:
+        blob = part.inline_data
+        if part.thought or blob is None or not blob.data:
+            continue
+        if (blob.mime_type or "audio/pcm").startswith("audio/"):
+            whole = len(blob.data) & ~1  # half a sample would turn the rest into noise
+            if whole:
+                yield blob.data[:whole]
+
+
+def _text(transcription: types.Transcription | None) -> Text | None:
+    if transcription is None or not (transcription.text or transcription.finished):
+        return None
+    return Text(transcription.text or "", bool(transcription.finished))
+
+
+def _interaction(content: types.LiveServerContent | None) -> Interaction:
+    status = content.interaction_status if content is not None else None
+    if status == types.InteractionStatus.IN_PROGRESS:
+        return Interaction.IN_PROGRESS
+    return Interaction.IDLE if status == types.InteractionStatus.IDLE else Interaction.UNSAID
+
+
+def _calls(tool_call: types.LiveServerToolCall | None) -> tuple[FunctionCall, ...]:
+    asked = (tool_call.function_calls or []) if tool_call is not None else []
+    return tuple(
+        FunctionCall(call.id or f"unnamed-{place}", call.name or "", call.args or {})
+        for place, call in enumerate(asked[:MAX_CALLS_IN_FRAME])
+    )
+
+
+def _cancelled(cancellation: types.LiveServerToolCallCancellation | None) -> tuple[str, ...]:
+    return tuple(cancellation.ids or ()) if cancellation is not None else ()
+
+
+def _resumption(update: types.LiveServerSessionResumptionUpdate) -> ResumptionUpdate:
+    return ResumptionUpdate(
+        update.new_handle or "",
+        bool(update.resumable),
+        update.last_consumed_client_message_index,
+    )
+
+
+def _tokens(usage: types.UsageMetadata) -> Tokens:
+    return Tokens(
+        prompt=usage.prompt_token_count or 0,
+        response=usage.response_token_count or 0,
+        total=usage.total_token_count or 0,
+        cached=usage.cached_content_token_count or 0,
+        thoughts=usage.thoughts_token_count or 0,
+        tool_use=usage.tool_use_prompt_token_count or 0,
+        by_modality=(
+            *_modalities("prompt", usage.prompt_tokens_details),
+            *_modalities("response", usage.response_tokens_details),
+        ),
+    )
+
+
+def _modalities(side: str, details: Iterable[Any] | None) -> Iterable[tuple[str, int]]:
+    for detail in details or ():
+        modality = getattr(detail.modality, "value", None)
+        if isinstance(modality, str) and modality.isascii() and detail.token_count:
+            yield f"{side}_{modality.lower()}"[:40], detail.token_count

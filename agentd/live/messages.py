@@ -1,0 +1,185 @@
+"""What crosses the border to the Live API, as small frozen values.
+
+The SDK's own objects stay in `agentd.live.connection`; everything behind it sees only these.
+Field meanings: Live API reference, `BidiGenerateContentClientMessage` and `…ServerMessage`.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+UPLINK_HZ = 16_000
+UPLINK_BYTES_PER_MS = UPLINK_HZ * 2 // 1000
+DOWNLINK_BYTES_PER_MS = 24_000 * 2 // 1000
+
+# ── to the service ────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class ActivityStart:
+    """The user begins to speak (only with local activity detection)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ActivityEnd:
+    """The user has finished speaking (only with local activity detection)."""
+
+
+@dataclass(frozen=True, slots=True)
+class AudioStreamEnd:
+    """The audio stream pauses (only with the service's activity detection)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Audio:
+    """User speech: int16 mono 16 kHz."""
+
+    pcm: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """One piece of conversation: role `user`, `model` or `system`."""
+
+    role: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClientContent:
+    """Conversation added in order; with `turn_complete` the model answers."""
+
+    turns: tuple[Content, ...]
+    turn_complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RealtimeText:
+    """Text as realtime input, for models that take clientContent only as a seed."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ContextUpdate:
+    """A new system instruction for the running session."""
+
+    system_instruction: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResponse:
+    """The answer to one function call; `scheduling` is empty, WHEN_IDLE, INTERRUPT or SILENT."""
+
+    call_id: str
+    name: str
+    response: Mapping[str, Any]
+    scheduling: str = ""
+
+
+ClientMessage = (
+    ActivityStart
+    | ActivityEnd
+    | AudioStreamEnd
+    | Audio
+    | ClientContent
+    | RealtimeText
+    | ContextUpdate
+    | ToolResponse
+)
+
+# ── from the service ──────────────────────────────────────────────────────────────────────────
+
+
+class Interaction(enum.Enum):
+    """`interactionStatus`: whether more turns of the same answer follow."""
+
+    UNSAID = ""
+    IN_PROGRESS = "IN_PROGRESS"
+    IDLE = "IDLE"
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A piece of transcription."""
+
+    text: str
+    finished: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionCall:
+    """The model asks for a function."""
+
+    call_id: str
+    name: str
+    args: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ResumptionUpdate:
+    """A new handle, or word that the session cannot be resumed just now (empty, not resumable)."""
+
+    handle: str = ""
+    resumable: bool = False
+    consumed_index: int | None = None  # lastConsumedClientMessageIndex; setup is 0
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Token counts of one usage report; `by_modality` keys are like `prompt_audio`."""
+
+    prompt: int = 0
+    response: int = 0
+    total: int = 0
+    cached: int = 0
+    thoughts: int = 0
+    tool_use: int = 0
+    by_modality: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ServerMessage:
+    """One frame from the service; several things may come in one frame.
+
+    `problem` is set when the frame could not be used; then everything else is empty.
+    """
+
+    audio: tuple[bytes, ...] = ()  # int16 mono 24 kHz
+    model_turn: bool = False  # any model content, thoughts included
+    user_text: Text | None = None
+    model_text: Text | None = None
+    interrupted: bool = False
+    generation_complete: bool = False
+    turn_complete: bool = False
+    interaction: Interaction = Interaction.UNSAID
+    calls: tuple[FunctionCall, ...] = ()
+    cancelled_calls: tuple[str, ...] = ()
+    resumption: ResumptionUpdate | None = None
+    tokens: Tokens | None = None
+    go_away_s: float | None = None
+    problem: str = ""
+
+
+_DURATION = re.compile(r"\s*(-?\d+(?:\.\d+)?)\s*s?\s*", re.ASCII)
+GO_AWAY_UNSTATED_S = 10.0
+
+
+def parse_time_left_s(text: object) -> float:
+    """Read `goAway.timeLeft` ("50s", "9.500s"); what cannot be read counts as 10 s.
+
+    The SDK leaves it a string. Guessing short is safe: the switch still waits for a quiet moment.
+    """
+    match = _DURATION.fullmatch(text) if isinstance(text, str) and len(text) < 40 else None
+    seconds = float(match[1]) if match else math.nan
+    return min(max(seconds, 0.0), 3600.0) if math.isfinite(seconds) else GO_AWAY_UNSTATED_S
+
+
+def is_content(message: ServerMessage) -> bool:
+    """Tell whether the frame carries something of the model's answer."""
+    return bool(message.audio or message.model_turn or message.model_text or message.calls)

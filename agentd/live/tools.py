@@ -1,0 +1,122 @@
+"""Functions that the model may call.
+
+A tool is an async function from its arguments to a JSON object. Its deadline and its cancellation
+are kept by the session; whatever it raises becomes an error that the model is told.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+MAX_RESPONSE_CHARS = 32_000  # a tool must not fill the model's context
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
+
+Response = Mapping[str, Any]
+NO_ARGUMENTS: Mapping[str, Any] = {"type": "object", "properties": {}}
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function with what the model must know of it; `parameters` is a JSON schema."""
+
+    name: str
+    description: str
+    run: Callable[[Mapping[str, Any]], Awaitable[Response]]
+    parameters: Mapping[str, Any] = field(default_factory=lambda: dict(NO_ARGUMENTS))
+    slow: bool = False  # declared NON_BLOCKING where the backend allows: the talk goes on meanwhile
+
+
+class Toolbox:
+    """The tools that are offered."""
+
+    def __init__(self, tools: tuple[Tool, ...] = ()) -> None:
+        self._tools: dict[str, Tool] = {}
+        for tool in tools:
+            self.add(tool)
+
+    def add(self, tool: Tool) -> None:
+        """Offer one more tool.
+
+        Raises:
+            ValueError: the name is taken or not allowed by the API.
+        """
+        if not _NAME.fullmatch(tool.name):
+            raise ValueError(f"tool name {tool.name!r}: letters, digits, _ . - only, at most 64")
+        if tool.name in self._tools:
+            raise ValueError(f"tool {tool.name!r} exists already")
+        self._tools[tool.name] = tool
+
+    def __iter__(self) -> Any:
+        return iter(self._tools.values())
+
+    def __len__(self) -> int:
+        return len(self._tools)
+
+    def is_slow(self, name: str) -> bool:
+        """Tell whether `name` is a tool that the conversation need not wait for."""
+        tool = self._tools.get(name)
+        return tool is not None and tool.slow
+
+    async def call(self, name: str, args: Mapping[str, Any]) -> tuple[str, Response]:
+        """Run a tool; return (`answered` or `failed`, what to tell the model)."""
+        tool = self._tools.get(name)
+        if tool is None:
+            return "failed", {"error": f"there is no function {name}"}
+        try:
+            response = dict(await tool.run(args))
+            size = len(json.dumps(response))
+        except Exception as error:  # noqa: BLE001 - a tool's fault must not end the conversation
+            return "failed", {"error": f"{type(error).__name__}: {error}"[:500]}
+        if size > MAX_RESPONSE_CHARS:
+            return "failed", {"error": f"the answer is too long ({size} characters)"}
+        return "answered", response
+
+
+def builtin_tools(
+    device_status: Callable[[], Mapping[str, Any]],
+    *,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> tuple[Tool, ...]:
+    """Return the tools that every device has: the time, and how the device is doing."""
+
+    async def get_time(args: Mapping[str, Any]) -> Response:
+        zone_name = args.get("time_zone")
+        moment = now().astimezone()
+        if isinstance(zone_name, str) and zone_name:
+            try:
+                moment = moment.astimezone(ZoneInfo(zone_name))
+            except (ZoneInfoNotFoundError, ValueError, OSError):
+                return {"error": f"unknown time zone {zone_name}; use one like Europe/Berlin"}
+        return {"time": moment.isoformat(timespec="seconds"), "weekday": f"{moment:%A}"}
+
+    async def get_device_status(args: Mapping[str, Any]) -> Response:
+        del args
+        return dict(device_status())
+
+    return (
+        Tool(
+            "get_time",
+            "Tell the present date, weekday and time, here or in another time zone.",
+            get_time,
+            {
+                "type": "object",
+                "properties": {
+                    "time_zone": {
+                        "type": "string",
+                        "description": "IANA name such as Asia/Jakarta; leave out for local time",
+                    }
+                },
+            },
+        ),
+        Tool(
+            "device_status",
+            "Tell how this speaker is doing: network, volume, microphone, uptime.",
+            get_device_status,
+        ),
+    )

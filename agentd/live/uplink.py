@@ -1,0 +1,489 @@
+"""From utterances to messages: what leaves the device, when, and how often.
+
+The rules, all of them checked by property tests:
+
+* Every utterance goes out whole and once per surviving connection, in order, or is announced lost.
+* Audio is sent only between `UplinkOpened` and `UplinkClosed`, and never while muted.
+* The first audio goes out at once; the rest in messages of 60 ms, because a message costs about
+  the same whatever its length.
+* While a blocking function call is pending on a model that closes on audio, audio waits.
+* Speech that was split by length stays one activity; the model is not asked in mid-sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from agentd.events import (
+    EndReason,
+    Event,
+    Replayed,
+    Speech,
+    SpeechLost,
+    UplinkClosed,
+    UplinkOpened,
+    UtteranceAudio,
+    UtteranceEnded,
+    UtteranceStarted,
+)
+from agentd.live.commands import Command, EmitInLine, PurgeAudio, Send
+from agentd.live.messages import (
+    UPLINK_BYTES_PER_MS,
+    ActivityEnd,
+    ActivityStart,
+    Audio,
+    AudioStreamEnd,
+    ClientContent,
+    ClientMessage,
+    Content,
+    RealtimeText,
+)
+from agentd.live.replay import (
+    Item,
+    Lost,
+    Ring,
+    Sent,
+    SentLog,
+    Typed,
+    Utterance,
+    without_stale,
+)
+from agentd.live.turns import Turns
+
+PIECE_BYTES = 60 * UPLINK_BYTES_PER_MS
+MAX_MESSAGE_BYTES = 100 * UPLINK_BYTES_PER_MS  # the longest the Live API guide recommends
+JOIN_S = 1.0  # the rest of a split utterance follows without a gap; later it will not come
+STALE_KEPT = 64
+
+
+@dataclass(frozen=True, slots=True)
+class UplinkSettings:
+    """What the uplink needs of the settings."""
+
+    local_activity: bool
+    client_content: bool
+    max_age_s: float
+    max_bytes: int
+
+
+class Uplink:
+    """Holds what was said and sends it when it may."""
+
+    def __init__(
+        self,
+        settings: UplinkSettings,
+        *,
+        turns: Turns,
+        command: Callable[[Command], None],
+        emit: Callable[[Event], None],
+    ) -> None:
+        self.settings = settings
+        self.ring = Ring(max_age_s=settings.max_age_s, max_bytes=settings.max_bytes)
+        self.log = SentLog(max_bytes=settings.max_bytes)
+        self._turns = turns
+        self._command = command
+        self._emit = emit
+        self._connection: int | None = None
+        self._indexed = False  # the log is kept for this connection
+        self._activity: Utterance | None = None  # what the service's open activity carries
+        self._lit: int | None = None  # the utterance named by the last UplinkOpened
+        self._join_by_s: float | None = None
+        self._stale: dict[int, None] = {}
+        self.muted = False
+        self.held = False
+        self.lost_count = 0
+        self.replayed_count = 0
+
+    def configure(self, settings: UplinkSettings) -> None:
+        """Take new settings; the way of framing speech changes with the next connection."""
+        self.settings = settings
+        self.ring.max_age_s = settings.max_age_s
+        self.ring.max_bytes = self.log.max_bytes = settings.max_bytes
+
+    # ── what is said ──
+
+    def hear(self, speech: Speech) -> None:
+        """Take speech from the gate. Unknown utterances (from before an unmute) are ignored."""
+        if isinstance(speech, UtteranceStarted):
+            if not self.muted:
+                self._begin(speech)
+        elif isinstance(speech, UtteranceAudio):
+            utterance = self._find(speech.utterance)
+            if utterance is not None:
+                self._announce(self.ring.extend(utterance, speech.pcm))
+        else:
+            utterance = self._find(speech.utterance)
+            if utterance is not None:
+                self._end(utterance, speech)
+
+    def _begin(self, speech: UtteranceStarted) -> None:
+        unfinished = self.ring.open
+        if unfinished is not None:  # the gate lost its end; close it, nothing stays open for ever
+            self._end(
+                unfinished, UtteranceEnded(unfinished.number, speech.at_s, 0.0, EndReason.CUT)
+            )
+        before = self._last_utterance()
+        joins = before is not None and before.joins_next and self._join_by_s is not None
+        turn = before.turn if joins and before is not None else self._turns.next_number()
+        utterance = Utterance(
+            speech.utterance, turn, bytearray(speech.pcm), waited=self._connection is None
+        )
+        self._announce(self.ring.add(utterance))
+
+    def _end(self, utterance: Utterance, speech: UtteranceEnded) -> None:
+        utterance.end = speech
+        utterance.ended_at_s = speech.at_s
+        if speech.reason is EndReason.MAX_LENGTH:
+            self._join_by_s = speech.at_s + JOIN_S
+        if speech.reason is EndReason.DISCARDED:
+            self.ring.remove(utterance)
+            if self._activity is utterance and self._connection is not None:
+                self._turns.user_dropped()
+                self._close_activity()
+
+    def enter(self, text: str, *, asks: bool, now: float) -> bool:
+        """Take a typed text: a question, or context without an answer; False if too many wait."""
+        if self.ring.full_of_texts:
+            return False
+        turn = self._turns.next_number() if asks else 0
+        self._announce(self.ring.add(Typed(text, asks, turn, now, waited=self._connection is None)))
+        return True
+
+    def answered(self, turn: int) -> None:
+        """Let go of what has its answer: everything asked up to `turn`."""
+        for item in list(self.ring):
+            if item.done and item.turn <= turn:
+                self.ring.remove(item)
+
+    # ── the connection ──
+
+    def attach(
+        self,
+        connection: int,
+        *,
+        consumed: int | None,
+        indexed: bool,
+        first: ClientMessage | None,
+        now: float,
+    ) -> None:
+        """Begin to send on a new connection.
+
+        Args:
+            consumed: the log position that its state reaches; then the log is replayed, else
+                the ring.
+            indexed: messages are numbered on this connection.
+            first: goes out before anything else (restored context).
+        """
+        self._connection = connection
+        self._indexed = indexed
+        pending = self.log.after(consumed) if indexed else None
+        spoken, texts = self.ring.drop_worn(now)
+        self._announce(spoken)
+        for item in texts:
+            self._turns.give_up(item.turn, "the connection broke at every attempt")
+        if pending is None or consumed is None:
+            self._activity = None
+            self.ring.rewind()
+            self.log.clear()
+            self.log.begin_connection(self.log.end)
+            if first is not None:
+                self._send(first, None)
+        else:
+            self.log.begin_connection(consumed)
+            self._go_on_after(pending, now)
+        self._stale.clear()
+
+    def _go_on_after(self, pending: list[Sent], now: float) -> None:
+        """Send the rest of the log first, in the old order, then go on (index replay)."""
+        kept = without_stale(pending, set(self._stale))
+        for utterance in self._spoken():
+            if utterance.sent:
+                utterance.waited = False
+        self._send_again(kept, now)
+        activity = self._activity
+        if activity is None:
+            return
+        if activity in self.ring:
+            self._turns.user_continued(activity.turn)
+            self._light(activity.number, replay=True)
+        elif _starts(kept, activity.number) or not _starts(pending, activity.number):
+            self._close_activity()  # it was lost or unwanted meanwhile, but the service has it open
+        else:
+            self._activity = None
+
+    def _send_again(self, pending: list[Sent], now: float) -> None:
+        for sent in pending:
+            if isinstance(sent.message, ActivityStart | Audio):
+                self._light(sent.utterance or 0, replay=True)
+            self._put(sent.message)
+            self.log.record_again(sent)
+            if isinstance(sent.message, ActivityEnd):
+                self._unlight()
+                self._ask_again(sent.utterance, now)
+        audio = [sent for sent in pending if isinstance(sent.message, Audio)]
+        self._unlight()
+        if audio:
+            bytes_again = sum(len(s.message.pcm) for s in audio if isinstance(s.message, Audio))
+            utterances = len({sent.utterance for sent in audio})
+            self._tell_replay(utterances, bytes_again / UPLINK_BYTES_PER_MS, "index")
+
+    def _ask_again(self, number: int | None, now: float) -> None:
+        """Await the answer to a question whose rest was sent again."""
+        utterance = next((u for u in self._spoken() if u.number == number), None)
+        if utterance is not None and utterance.end is not None:
+            end = utterance.end
+            self._turns.asked(utterance.turn, end.speech_ms, end.at_s, now)
+
+    def detach(self) -> None:
+        """Stop sending: the connection is gone."""
+        self._connection = None
+        if not self._indexed:
+            self._activity = None
+        self._unlight()
+        self.ring.mark_waiting()
+
+    # ── sending ──
+
+    def pump(self, now: float) -> None:
+        """Send what may be sent."""
+        if self._join_by_s is not None and now >= self._join_by_s:
+            self._end_join(now)
+        if self._connection is None:
+            return
+        replays = [u for u in self._spoken() if u.waited and not u.done]
+        while (item := self.ring.first_pending()) is not None and self._advance(item, now):
+            pass
+        again = [u for u in replays if u.sent]
+        for utterance in again:
+            utterance.waited = False
+        if again:
+            self._tell_replay(len(again), sum(u.audio_ms for u in again), "utterance")
+
+    def _advance(self, item: Item, now: float) -> bool:
+        """Send what can be sent of the oldest item; True if it is done and the next may follow."""
+        if self.held:
+            return False
+        if isinstance(item, Typed):
+            return self._send_text(item, now)
+        if self.muted:
+            return False
+        if not item.opened:
+            self._open(item)
+        self._send_audio(item)
+        if not item.complete:
+            return False
+        item.done = True
+        if not self._goes_on(item):
+            self._deliver_activity(item, now)
+        return True
+
+    def _goes_on(self, item: Utterance) -> bool:
+        """Tell whether the same speech continues in another utterance, here or still to come."""
+        if not item.joins_next:
+            return False
+        following = [
+            u for u in self._spoken() if u is not item and u.turn == item.turn and not u.done
+        ]
+        return bool(following) or self._join_by_s is not None
+
+    def _open(self, utterance: Utterance) -> None:
+        utterance.opened = True
+        utterance.deliveries += 1
+        joined = self._activity is not None
+        self._activity = utterance
+        self._join_by_s = None
+        if joined:
+            self._turns.user_continued(utterance.turn)
+            return
+        self._turns.user_started(utterance.turn)
+        self._light(utterance.number, replay=utterance.waited)
+        if self.settings.local_activity:
+            self._send(ActivityStart(), utterance.number)
+
+    def _send_audio(self, utterance: Utterance) -> None:
+        """Send the first audio at once, then whole pieces, and what is left at the end."""
+        end = len(utterance.pcm)
+        flush = utterance.complete or utterance.sent == 0
+        while utterance.sent < end and (flush or end - utterance.sent >= PIECE_BYTES):
+            piece = bytes(utterance.pcm[utterance.sent : utterance.sent + MAX_MESSAGE_BYTES])
+            utterance.sent += len(piece)
+            self._send(Audio(piece), utterance.number)
+
+    def _deliver_activity(self, utterance: Utterance, now: float) -> None:
+        """End the activity: the question is asked."""
+        self._close_activity()
+        end = utterance.end
+        assert end is not None
+        self._turns.asked(utterance.turn, end.speech_ms, end.at_s, now)
+
+    def _close_activity(self) -> None:
+        assert self._activity is not None
+        message = ActivityEnd() if self.settings.local_activity else AudioStreamEnd()
+        number = self._activity.number
+        self._activity = None
+        self._join_by_s = None
+        self._send(message, number)
+        self._unlight()
+
+    def _end_join(self, now: float) -> None:
+        """Ask what there is: the rest of a split utterance never came."""
+        self._join_by_s = None
+        if self._connection is not None and self._activity is not None and self._activity.done:
+            self._deliver_activity(self._activity, now)
+
+    def _send_text(self, item: Typed, now: float) -> bool:
+        if self._activity is not None:
+            return False  # the user is speaking; a text in between would interrupt them
+        if not item.asks:
+            # any clientContent interrupts a reply; wait, unless the next item does so anyway
+            behind = any(other is not item and not other.done for other in self.ring)
+            if self._turns.awaiting is not None and not behind:
+                return False
+        elif item.deliveries:
+            self.replayed_count += 1
+        item.done = True
+        item.deliveries += 1
+        message: ClientMessage
+        if self.settings.client_content:
+            message = ClientContent((Content("user", item.text),), turn_complete=item.asks)
+        else:
+            message = RealtimeText(item.text)
+        self._send(message, None)
+        if item.asks:
+            self._turns.asked(item.turn, 0.0, now, now)
+        else:
+            self.ring.remove(item)
+        return True
+
+    def _send(self, message: ClientMessage, utterance: int | None) -> None:
+        if self._put(message) and self._indexed:
+            self.log.record(message, utterance)
+
+    def send(self, message: ClientMessage) -> bool:
+        """Send something that is not speech; False without a connection."""
+        if self._connection is None:
+            return False
+        self._send(message, None)
+        return True
+
+    def _put(self, message: ClientMessage) -> bool:
+        if self._connection is None:
+            return False
+        self._command(Send(self._connection, message))
+        return True
+
+    def _light(self, utterance: int, *, replay: bool) -> None:
+        if self._lit is None:
+            self._lit = utterance
+            self._command(EmitInLine(UplinkOpened(utterance=utterance, replay=replay)))
+
+    def _unlight(self) -> None:
+        if self._lit is not None:
+            self._command(EmitInLine(UplinkClosed(utterance=self._lit)))
+            self._lit = None
+
+    # ── what must not be sent ──
+
+    def mute(self, now: float) -> None:
+        """Close every path by which sound could leave; what waits is dropped and announced."""
+        if self.muted:
+            return
+        self.muted = True
+        self._command(PurgeAudio())
+        speaking = self._activity
+        self._announce(
+            lost
+            for lost in self.ring.clear(now, "muted")
+            if speaking is None or lost.utterance != speaking.number
+        )
+        self.log.clear()
+        if speaking is not None and self._connection is not None:
+            end = speaking.end or UtteranceEnded(
+                speaking.number, now, speaking.audio_ms, EndReason.CUT
+            )
+            speaking.end = end
+            self._deliver_activity(speaking, now)
+        self._activity = None
+        self._unlight()
+
+    def unmute(self) -> None:
+        """Allow speech again; what was going on meanwhile stays unheard."""
+        self.muted = False
+
+    def forget(self, now: float) -> None:
+        """Drop everything."""
+        self.ring.clear(now, "forgotten")
+        self.log.clear()
+        self._activity = None
+        self._join_by_s = None
+
+    def expire(self, now: float) -> list[Item]:
+        """Announce what has become too old; return questions delivered but never answered."""
+        lost, given_up = self.ring.expire(now, live=self._connection is not None)
+        self._announce(lost)
+        return given_up
+
+    def next_timer_s(self) -> float | None:
+        """Return when `pump` and `expire` should be called next, if ever."""
+        times = [self.ring.next_expiry_s(live=self._connection is not None), self._join_by_s]
+        return min((at_s for at_s in times if at_s is not None), default=None)
+
+    # ── the rest ──
+
+    @property
+    def idle(self) -> bool:
+        """Tell whether nothing is being said and nothing waits."""
+        return self._activity is None and self.ring.first_pending() is None
+
+    def holds(self, turn: int) -> bool:
+        """Tell whether the question of `turn` is still kept and can be asked again."""
+        return any(item.turn == turn and _asks(item) for item in self.ring)
+
+    def renumber(self, before: int, after: int) -> None:
+        """Give a question a new turn number."""
+        for item in self.ring:
+            if item.turn == before:
+                item.turn = after
+
+    def _spoken(self) -> list[Utterance]:
+        return [item for item in self.ring if isinstance(item, Utterance)]
+
+    def _last_utterance(self) -> Utterance | None:
+        return next(reversed(self._spoken()), None)
+
+    def _find(self, number: int) -> Utterance | None:
+        utterance = self.ring.open
+        return utterance if utterance is not None and utterance.number == number else None
+
+    def _announce(self, losses: Iterable[Lost]) -> None:
+        for lost in losses:
+            self.lost_count += 1
+            self._stale[lost.utterance] = None
+            while len(self._stale) > STALE_KEPT:
+                del self._stale[next(iter(self._stale))]
+            self._emit(
+                SpeechLost(
+                    utterance=lost.utterance,
+                    speech_ms=lost.audio_ms,
+                    age_s=lost.age_s,
+                    cause=lost.cause,
+                )
+            )
+
+    def _tell_replay(self, utterances: int, audio_ms: float, way: str) -> None:
+        self.replayed_count += utterances
+        assert self._connection is not None
+        self._emit(
+            Replayed(connection=self._connection, utterances=utterances, audio_ms=audio_ms, way=way)
+        )
+
+
+def _asks(item: Item) -> bool:
+    return isinstance(item, Utterance) or item.asks
+
+
+def _starts(messages: list[Sent], utterance: int) -> bool:
+    return any(
+        sent.utterance == utterance and isinstance(sent.message, ActivityStart) for sent in messages
+    )

@@ -1,0 +1,44 @@
+"""What the conversation costs, in tokens.
+
+The two backends name the same counts differently (`responseTokenCount` on the Developer API,
+`candidatesTokenCount` on Vertex AI); the border has made `Tokens` of both.
+"""
+
+from __future__ import annotations
+
+from agentd.live.messages import Tokens
+
+MODALITIES = 16  # bound on distinct modality names a server may make us keep
+
+
+class Usage:
+    """Running totals since the start, and since the current turn began."""
+
+    def __init__(self) -> None:
+        self._totals: dict[str, int] = {}
+        self._turn_prompt = 0
+        self._turn_response = 0
+
+    def add(self, tokens: Tokens) -> None:
+        """Count one report."""
+        for name in ("prompt", "response", "total", "cached", "thoughts", "tool_use"):
+            self._count(name, getattr(tokens, name))
+        for name, count in tokens.by_modality:
+            if name in self._totals or len(self._totals) < MODALITIES:
+                self._count(name, count)
+        self._turn_prompt += max(tokens.prompt, 0)
+        self._turn_response += max(tokens.response, 0)
+
+    def take_turn(self) -> tuple[int, int]:
+        """Return (prompt, response) tokens reported since the last call."""
+        taken = self._turn_prompt, self._turn_response
+        self._turn_prompt = self._turn_response = 0
+        return taken
+
+    def totals(self) -> dict[str, int]:
+        """Return all totals by name; what was never reported is left out."""
+        return dict(self._totals)
+
+    def _count(self, name: str, count: int) -> None:
+        if count > 0:
+            self._totals[name] = self._totals.get(name, 0) + count
