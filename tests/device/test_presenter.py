@@ -24,6 +24,7 @@ from tests.device.builders import (
     opened,
     started,
 )
+from tests.device.stepping import Stepping
 from tests.device.waiting import Told
 
 
@@ -47,21 +48,6 @@ class World:
         """Fan out as the daemon does: the presenter hears its own events too."""
         self.emitted.append(event)
         self.presenter.on_event(event)
-
-
-class Stepping(FakeClock):
-    """Time passes only by sleeping, and only so far."""
-
-    def __init__(self, horizon_s: float) -> None:
-        super().__init__()
-        self.end_s = self.now_s + horizon_s
-        self.over = asyncio.Event()
-
-    async def sleep(self, seconds: float) -> None:
-        if self.now_s + seconds > self.end_s:
-            self.over.set()
-            await asyncio.Event().wait()
-        await super().sleep(seconds)
 
 
 def test_light_is_on_when_the_event_returns() -> None:
