@@ -21,7 +21,7 @@ PYTEST_ARGS ?=
 
 .PHONY: help
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: setup setup-runtime
 setup: ## install everything that development needs
@@ -95,7 +95,7 @@ COMPILE = $(UV) pip compile -q pyproject.toml --universal --python-version 3.11 
 .PHONY: lock
 lock: ## resolve requirements/*.lock anew; LOCK_ARGS="--upgrade" to move forward
 	@[ -x $(UV) ] || { /usr/bin/python3 -m venv .cache/uv && .cache/uv/bin/pip install -q uv; }
-	$(COMPILE) $(LOCK_ARGS) --extra demo --extra gpio --no-emit-package setuptools -o requirements/runtime.lock
+	$(COMPILE) $(LOCK_ARGS) --extra build --extra demo --extra gpio -o requirements/runtime.lock
 	$(COMPILE) $(LOCK_ARGS) --extra dev -c requirements/runtime.lock -o requirements/dev.lock
 
 -include packaging/package.mk
