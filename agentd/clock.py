@@ -11,9 +11,11 @@ import asyncio
 import ctypes
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 STA_UNSYNC = 0x0040  # adjtimex(2): the kernel clock is not synchronised
+TIMESYNC_MARK = Path("/run/systemd/timesync/synchronized")  # systemd-timesyncd.service(8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +114,9 @@ class _Timex(ctypes.Structure):
 
 def kernel_clock_synchronised() -> bool:
     """Ask the kernel whether something disciplines its clock (timedatectl shows the same bit)."""
+    timex = _Timex()
     try:
-        libc = ctypes.CDLL(None, use_errno=True)
-        timex = _Timex()
-        state = libc.adjtimex(ctypes.byref(timex))
+        state = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.byref(timex))
     except (OSError, AttributeError):
         return False
     return state >= 0 and not timex.status & STA_UNSYNC

@@ -57,11 +57,13 @@ def _network(network: Mapping[str, Any]) -> str:
 
 def _session(session: Mapping[str, Any], uptime_s: object) -> str:
     count = session.get("connections")
+    trouble = session.get("trouble")
+    why = f" ({trouble.replace('_', ' ')})" if isinstance(trouble, str) and trouble else ""
     if not isinstance(count, int) or count == 0:
-        return "no session yet"
+        return f"no session yet{why}"
     connections = f"{count} connection{'' if count == 1 else 's'}"
     if not session.get("connected"):
-        return f"not connected, {connections} so far"
+        return f"not connected{why}, {connections} so far"
     age_s = session.get("age_s", uptime_s)
     since = f" up {duration_text(age_s)}" if isinstance(age_s, int | float) else ""
     return f"session{since} over {connections}"

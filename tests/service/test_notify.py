@@ -237,6 +237,8 @@ STATUS = {
             "offline (no network); no network; not connected, 3 connections so far",
         ),
         ({"state": "muted", "muted": True, "session": {}}, "muted; no session yet"),
+        ({"state": "offline", "session": {"connections": 2, "trouble": "dns_failure"}},
+         "offline; not connected (dns failure), 2 connections so far"),
         ({"state": "fatal", "cause": "refused", "session": None, "network": None},
          "fatal (refused); no session yet"),
     ],
