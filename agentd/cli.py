@@ -25,7 +25,7 @@ class Command:
 
     help: str
     handler: str  # module:function, called with the parsed arguments, returning the exit status
-    arguments: Callable[[Parser], None] = lambda parser: None
+    arguments: Callable[[Parser], None] | None = None
 
 
 def _config_option(parser: Parser) -> None:
@@ -93,13 +93,14 @@ def _emulator(parser: Parser) -> None:
 
 COMMANDS: dict[str, Command] = {
     "run": Command("run the daemon", "agentd.daemon:main", _run),
-    "demo": Command("show a whole conversation; no key, no sound card", "agentd.demo:main", _demo),
+    "demo": Command("show a conversation; no key, no sound card", "agentd.demo.show:main", _demo),
     "devices": Command("list microphones and speakers", "agentd.commands:devices", _json_option),
     "status": Command("what the daemon is doing", "agentd.commands:status", _status),
     "config": Command("check, show or describe the settings", "agentd.commands:config", _config),
     "mute": Command("close the microphone", "agentd.commands:mute"),
     "unmute": Command("open the microphone", "agentd.commands:unmute"),
     "volume": Command("show or set the volume", "agentd.commands:volume", _volume),
+    "silence": Command("stop a ringing timer or alarm", "agentd.commands:silence"),
     "say": Command("send a text as if it had been spoken", "agentd.commands:say", _text),
     "instruct": Command("change the system instruction", "agentd.commands:instruct", _text),
     "context": Command("tell the model something in passing", "agentd.commands:context", _context),
@@ -139,6 +140,6 @@ def build_parser(argv: Sequence[str]) -> Parser:
     asked = next((word for word in argv if not word.startswith("-")), None)
     for name, command in COMMANDS.items():
         sub = commands.add_parser(name, help=command.help, description=command.help)
-        if name == asked:
+        if name == asked and command.arguments:
             command.arguments(sub)
     return parser

@@ -1,0 +1,197 @@
+"""The small commands: most of them ask the running daemon over its control socket."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from agentd.errors import EXIT_FAILURE, EXIT_OK, ControlError
+from agentd.service.client import ControlClient, socket_path
+from agentd.service.statustext import duration_text, status_sentence
+
+
+def _ask(method: str, **params: object) -> Any:
+    with ControlClient(socket_path(os.environ, Path.home())) as client:
+        return client.call(method, **params)
+
+
+def status(arguments: argparse.Namespace) -> int:
+    """Show what the daemon is doing."""
+    if arguments.watch:
+        return _watch(as_json=arguments.json)
+    document = _ask("status")
+    print(json.dumps(document, indent=2) if arguments.json else describe(document))
+    return EXIT_OK
+
+
+def _watch(*, as_json: bool) -> int:
+    with ControlClient(socket_path(os.environ, Path.home())) as client:
+        for document in client.watch():
+            if as_json:
+                print(json.dumps(document), flush=True)
+            else:
+                clear = "\x1b[H\x1b[2J" if sys.stdout.isatty() else ""
+                print(clear + describe(document), flush=True)
+    print("agentd has stopped", file=sys.stderr)
+    return EXIT_FAILURE
+
+
+def describe(document: Mapping[str, Any]) -> str:
+    """Return the status as lines for a person."""
+    session, audio = document["session"], document["audio"]
+    capture, playback = audio["capture"], audio["playback"]
+    network, turns = document["network"], document["turns"]
+    rows = [
+        ("agentd", f"{document['version']}, up {duration_text(document['uptime_s'])}"),
+        ("state", status_sentence(document)),
+        ("microphone", f"{capture['device']}: {_microphone(capture, document['muted'])}"),
+        ("speaker", f"{playback['device']}: {playback['underruns']} underruns"),
+        ("network", network["interface"] or ("?" if network["online"] is None else "none")),
+        ("session", _session(session)),
+        ("tokens", _tokens(session.get("tokens") or {})),
+        ("turns", _turns(turns)),
+    ]
+    return "\n".join(f"{name:11} {text}" for name, text in rows if text)
+
+
+def _microphone(capture: Mapping[str, Any], muted: bool) -> str:
+    if muted:
+        return "closed (muted)"
+    lost = f", {capture['lost_frames']} frames lost" if capture["lost_frames"] else ""
+    return f"{capture['level_dbfs']:.0f} dBFS{lost}" if capture["alive"] else "not working"
+
+
+def _session(session: Mapping[str, Any]) -> str:
+    parts = [f"{session['connections']} connections, {session['resumes']} resumed"]
+    if session["last_resume_ms"] is not None:
+        parts.append(f"last in {session['last_resume_ms'] / 1000:.2f} s")
+    if session["handle_age_s"] is not None:
+        parts.append(f"handle {duration_text(session['handle_age_s'])} old")
+    if session["go_away_in_s"] is not None:
+        parts.append(f"ends in {session['go_away_in_s']:.0f} s")
+    return ", ".join(parts)
+
+
+def _tokens(tokens: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in tokens.items() if count)
+
+
+def _turns(turns: Mapping[str, Any]) -> str:
+    last = turns["last"]
+    text = f"{turns['count']}, {turns['interrupted']} interrupted"
+    if last and last["first_audio_ms"] >= 0:
+        text += f"; last answered after {last['first_audio_ms']:.0f} ms"
+    return text
+
+
+def mute(_arguments: argparse.Namespace) -> int:
+    """Close the microphone."""
+    _ask("mute")
+    print("muted: the microphone is closed")
+    return EXIT_OK
+
+
+def unmute(_arguments: argparse.Namespace) -> int:
+    """Open the microphone."""
+    _ask("unmute")
+    print("the microphone is open")
+    return EXIT_OK
+
+
+def volume(arguments: argparse.Namespace) -> int:
+    """Show or set the volume."""
+    if arguments.percent is None:
+        answer = _ask("volume")
+    else:
+        answer = _ask("volume", percent=_percent(arguments.percent))
+    print(f"volume {answer['percent']} %")
+    return EXIT_OK
+
+
+def _percent(text: str) -> int:
+    if not text.isdecimal() or int(text) > 100:
+        raise ControlError(f"volume {text}: give a whole number from 0 to 100")
+    return int(text)
+
+
+def silence(_arguments: argparse.Namespace) -> int:
+    """Stop a ringing timer or alarm."""
+    print("silenced" if _ask("silence")["silenced"] else "nothing rings")
+    return EXIT_OK
+
+
+def say(arguments: argparse.Namespace) -> int:
+    """Send a text as if it had been spoken."""
+    print(_ask("say", text=arguments.text)["outcome"])
+    return EXIT_OK
+
+
+def instruct(arguments: argparse.Namespace) -> int:
+    """Change the system instruction and say by which way."""
+    print(_ask("instruct", text=arguments.text)["outcome"])
+    return EXIT_OK
+
+
+def context(arguments: argparse.Namespace) -> int:
+    """Tell the model something without asking for an answer."""
+    print(_ask("context.add", text=arguments.text)["outcome"])
+    return EXIT_OK
+
+
+def forget(_arguments: argparse.Namespace) -> int:
+    """Delete the conversation; without a daemon, from the disk."""
+    print(f"forgotten: {_ask('forget')['forgotten']}")
+    return EXIT_OK
+
+
+def devices(arguments: argparse.Namespace) -> int:
+    """List what can be written into the configuration."""
+    from agentd.audio.cards import list_devices
+
+    found = list_devices()
+    if arguments.json:
+        rows = [
+            {"name": d.name, "text": d.text, "capture": d.capture, "playback": d.playback}
+            for d in found
+        ]
+        print(json.dumps(rows, indent=2))
+        return EXIT_OK
+    width = max((len(device.name) for device in found), default=0)
+    for device in found:
+        kind = "mic+speaker" if device.capture and device.playback else ""
+        kind = kind or ("mic" if device.capture else "speaker")
+        print(f"{device.name:{width}}  {kind:11}  {device.text}")
+    if not found:
+        print("no sound cards; see docs/hardware.md", file=sys.stderr)
+    return EXIT_OK if found else EXIT_FAILURE
+
+
+def config(arguments: argparse.Namespace) -> int:
+    """Check, show or describe the settings."""
+    from agentd import config_docs
+    from agentd.config import load
+
+    if arguments.what == "schema":
+        print(config_docs.FORMATS[arguments.format](), end="")
+        return EXIT_OK
+    loaded = load(arguments.config)
+    if arguments.what == "show":
+        print(config_docs.settings_toml(loaded.settings), end="")
+    else:
+        files = ", ".join(str(file) for file in loaded.files) or "no file: all defaults"
+        print(f"the configuration is good ({files})")
+    return EXIT_OK
+
+
+def leds(arguments: argparse.Namespace) -> int:
+    """Switch all configured LEDs off (ExecStopPost)."""
+    from agentd.config import load
+    from agentd.device.leds import turn_off
+
+    turn_off(load(arguments.config).settings.gpio)
+    return EXIT_OK

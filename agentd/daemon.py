@@ -1,0 +1,478 @@
+"""The composition root: builds the stages, owns the only TaskGroup, and stops them in order.
+
+    Sound: microphone ─► gate ─speech─► LiveSession ─reply─► Sound: speaker
+                                          ▲  ▲   │                   │
+                             NetworkMonitor  │   └ events ► emit     │
+                                             └───────── marks ───────┘
+
+Every event goes through `emit`, in this order: the light first (it must tell the truth before the
+first byte leaves), then the journal, then everybody else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import random
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agentd import __version__
+from agentd import events as e
+from agentd.audio.devices import CaptureDevice, PlaybackDevice
+from agentd.audio.sound import Outlets, Sound
+from agentd.clock import Clock, SystemClock
+from agentd.config import Loaded, Settings, load
+from agentd.device.button import Button, Contact
+from agentd.device.gestures import Action
+from agentd.device.leds import Lights, open_lights
+from agentd.device.mute import Mute
+from agentd.device.presenter import Change, Presenter
+from agentd.device.ringer import Ringer
+from agentd.device.sounder import Sounder
+from agentd.device.tools import DeviceTools
+from agentd.device.volume import SoftwareVolume, Volume, find_control
+from agentd.errors import EXIT_OK, ConfigError
+from agentd.live.connection import GenaiConnector
+from agentd.live.link import Connector
+from agentd.live.session import LiveSession
+from agentd.live.tools import Toolbox, builtin_tools
+from agentd.methods import methods
+from agentd.net.kernel import NetlinkKernel
+from agentd.net.monitor import NetworkMonitor
+from agentd.net.path import PathChange
+from agentd.service.client import SOCKET_NAME
+from agentd.service.control import ControlServer
+from agentd.service.journal import Journal
+from agentd.service.logbridge import install, install_loop_handler
+from agentd.service.notify import Heartbeat, Notifier
+from agentd.service.outlets import choose_outlet
+from agentd.service.statustext import status_sentence
+from agentd.service.watchdog import Evidence
+from agentd.state.paths import runtime_directory, state_directory
+from agentd.state.store import StateStore
+from agentd.status import NetworkLog, TurnLog, snapshot
+
+STOP_S = 4.0  # from SIGTERM to the exit, even with a dead peer; the unit allows 10
+SESSION_STOP_S = 2.5
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What may be replaced: by the demo, by tests, by other hardware. None: the real thing."""
+
+    devices: tuple[CaptureDevice, PlaybackDevice] | None = None
+    connector: Connector | None = None
+    lights: Callable[[Settings, e.Emit], Lights] | None = None
+    state_directory: Path | None = None
+    control_path: Path | None = None
+    observers: Sequence[e.Emit] = ()
+    on_transcript: Callable[[e.TranscriptText], None] | None = None
+
+
+class Daemon:
+    """One smart speaker."""
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        *,
+        journal: Journal,
+        notifier: Notifier,
+        clock: Clock,
+        reload_from: Callable[[], Loaded] | None = None,
+        parts: Parts | None = None,
+    ) -> None:
+        self._settings = loaded.settings
+        self._journal = journal
+        self._notifier = notifier
+        self._clock = clock
+        self._reload_from = reload_from
+        self._parts = parts or Parts()
+        self._started_s = clock.monotonic()
+        self._turns = TurnLog()
+        self._network = NetworkLog()
+        self._stop_asked = asyncio.Event()
+        self._stop_cause = ""
+        self._microphone_told = asyncio.Event()
+        self._observers: list[e.Emit] = []
+        self._store = StateStore(
+            self._parts.state_directory or state_directory(os.environ, Path.home()),
+            clock=clock,
+            emit=self.emit,
+        )
+        self._presenter = Presenter(
+            clock=clock,
+            lights=self._open_lights(self._settings),
+            emit=self.emit,
+            brightness=self._settings.gpio.brightness_percent / 100,
+        )
+        self._tasks = asyncio.TaskGroup()
+        self._stages: set[asyncio.Task[None]] = set()
+        self._toolbox = Toolbox(builtin_tools(self.brief_status))
+        self.session = LiveSession(
+            self._settings,
+            clock=clock,
+            connector=self._parts.connector or GenaiConnector(self._toolbox),
+            store=self._store,
+            emit=self.emit,
+            deliver=self._deliver,
+            toolbox=self._toolbox,
+            random=random.random,
+        )
+        self._sound = self._make_sound(self._settings)
+        self._sound_task: asyncio.Task[None] | None = None
+        self._mute = Mute(store=self._store, emit=self.emit, apply=self._apply_mute)
+        self.ringer = Ringer(clock=clock, store=self._store, emit=self.emit)
+        software = SoftwareVolume(self._set_software_volume)
+        self._software_volume = software
+        self.volume = Volume(
+            control=software,
+            fallback=software,
+            store=self._store,
+            emit=self.emit,
+            default_percent=self._settings.audio.volume_percent,
+        )
+        self._sounder = Sounder(
+            self._settings.sounds,
+            clock=clock,
+            facts=lambda: self._presenter.facts,
+            play=self._play_sound,
+            hush=self._hush,
+        )
+        if self._settings.tools.enabled:
+            forget = self.session.forget
+            for tool in DeviceTools(self.volume, self._mute, self.ringer, forget).tools():
+                self._toolbox.add(tool)
+        self._heartbeat = Heartbeat(
+            notifier,
+            clock=clock,
+            emit=self.emit,
+            evidence=self._evidence,
+            sentence=lambda: status_sentence(self.status()),
+        )
+        self._control = ControlServer(
+            self._parts.control_path or runtime_directory(os.environ, Path.home()) / SOCKET_NAME,
+            methods(self),
+            clock=clock,
+            emit=self.emit,
+            status=self.status,
+        )
+        self._presenter.observe(self._state_changed)
+        self._observers = [self._sound_hears, self._sounder.on_event, *self._parts.observers]
+
+    # ── life ──────────────────────────────────────────────────────────────────────────────────
+
+    async def run(self) -> int:
+        """Run until asked to stop; return the exit status."""
+        loop = asyncio.get_running_loop()
+        install_loop_handler(loop, self._journal)
+        self._handle_signals(loop)
+        async with self._tasks:
+            switch = self._watch_switch(loop)
+            self._mute.start(switch.closed_contact if switch else None)
+            # Hearing comes first: words spoken while the rest still loads are in the pre-roll.
+            self._sound_task = self._start("sound", self._sound.run())
+            self._start("ready", self._become_ready())
+            self._start("lights", self._presenter.run())
+            self._start("state", self._store.run())
+            self._start("session", self.session.run())
+            self._start("heartbeat", self._heartbeat.run())
+            self._start("volume", self._use_mixer(self._settings))
+            self._start("sounds", self._sounder.run())
+            self._start("ringer", self.ringer.run())
+            self._start("control", self._control.run())
+            self._start("button", self._make_button().run())
+            if self._settings.network.monitor:
+                self._start("network", self._make_monitor().run())
+            await self._stop_asked.wait()
+            await self._wind_down()
+            if switch:
+                switch.close()
+            for stage in list(self._stages):
+                stage.cancel()
+        self._store.close()
+        self._presenter.close()
+        self._journal.close()
+        return EXIT_OK
+
+    def stop(self, cause: str) -> None:
+        """Ask the daemon to end; a second time changes nothing."""
+        if not self._stop_asked.is_set():
+            self._stop_cause = cause
+            self._stop_asked.set()
+
+    def _start(self, name: str, stage: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = self._tasks.create_task(stage, name=name)
+        self._stages.add(task)
+        task.add_done_callback(self._stages.discard)
+        return task
+
+    def _handle_signals(self, loop: asyncio.AbstractEventLoop) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop, signal.Signals(number).name)
+        loop.add_signal_handler(
+            signal.SIGHUP, lambda: self._start("reload", self._reload_on_signal())
+        )
+
+    async def _become_ready(self) -> None:
+        """Tell systemd once the microphone works or its absence has been told."""
+        if not self._mute.muted:
+            await self._microphone_told.wait()
+        live = self._settings.live
+        self.emit(e.Ready(version=__version__, backend=live.backend, model=live.model))
+        self._notifier.ready()
+
+    async def _wind_down(self) -> None:
+        self._notifier.stopping()
+        self.emit(e.Stopping(cause=self._stop_cause))
+        self._sound.close_microphone()
+        try:
+            async with asyncio.timeout(STOP_S):
+                await self.session.stop(SESSION_STOP_S)
+        except TimeoutError:
+            # A peer that does not answer must not hold up a shutdown; the handle is in the store.
+            pass
+
+    # ── events ────────────────────────────────────────────────────────────────────────────────
+
+    def emit(self, event: e.Event) -> None:
+        """Let everybody know: the light first, then the journal, then the others."""
+        self._presenter.on_event(event)
+        self._journal(event)
+        self._turns = self._turns.after(event)
+        self._network = self._network.after(event)
+        if isinstance(event, e.CaptureBack | e.CaptureLost):
+            self._microphone_told.set()
+        for observer in self._observers:
+            observer(event)
+
+    # `_sound` is another one after a reload, so nobody else may hold on to its methods.
+
+    def _play_sound(self, pcm: bytes) -> None:
+        self._sound.play(pcm)
+
+    def _hush(self) -> None:
+        self._sound.player.hush()
+
+    def _set_software_volume(self, percent: int) -> None:
+        self._sound.player.set_volume(percent)
+
+    def _sound_hears(self, event: e.Event) -> None:
+        self._sound.on_event(event)
+
+    def _state_changed(self, change: Change) -> None:
+        if change.after != change.before:
+            self._heartbeat.refresh()
+            self._control.publish()
+
+    def _path_changed(self, change: PathChange) -> None:
+        after = change.after
+        self.session.link_changed(e.LinkChanged(interface=after.interface, online=after.online))
+
+    def _deliver(self, value: e.Downlink) -> None:
+        if isinstance(value, e.TranscriptText):
+            if self._parts.on_transcript:
+                self._parts.on_transcript(value)
+        else:
+            self._sound.player.hear(value)
+
+    def _evidence(self) -> Evidence:
+        lost = bool(self._presenter.facts.no_microphone)
+        return Evidence(self._sound.capture.frames, excused=lost or self._mute.muted)
+
+    # ── what people ask for ───────────────────────────────────────────────────────────────────
+
+    def status(self) -> dict[str, object]:
+        """Return the document of `agentd status --json`."""
+        return snapshot(
+            state=self._presenter.derived,
+            muted=self._mute.muted,
+            session=self.session.status(),
+            capture=self._sound.capture,
+            playback=self._sound.playback,
+            network=self._network,
+            turns=self._turns,
+            uptime_s=self._clock.monotonic() - self._started_s,
+        )
+
+    def brief_status(self) -> dict[str, object]:
+        """Return what the model may tell about this device."""
+        return {
+            "state": self._presenter.state.value,
+            "muted": self._mute.muted,
+            "volume_percent": self.volume.percent,
+            "network": self._network.interface or "unknown",
+            "uptime_s": round(self._clock.monotonic() - self._started_s),
+        }
+
+    @property
+    def level_dbfs(self) -> float:
+        """Return the level of the newest microphone frame."""
+        return self._sound.capture.level_dbfs
+
+    def set_mute(self, mute: bool, *, by: str) -> str:
+        """Mute or unmute; return an empty text, or why not."""
+        return self._mute.ask(mute, by=by)
+
+    def _apply_mute(self, muted: bool) -> None:
+        # The session first: from here on no byte of audio leaves, whatever is still on its way.
+        if muted:
+            self.session.mute()
+            self._sound.close_microphone()
+        else:
+            self.session.unmute()
+            self._sound.open_microphone()
+
+    def _pressed(self, action: Action) -> None:
+        match action:
+            case Action.STOP_REPLY:
+                self.session.cancel_reply("button")
+            case Action.MUTE | Action.UNMUTE:
+                self._mute.ask(action is Action.MUTE, by="button")
+            case Action.SILENCE:
+                self.ringer.silence("button")
+            case _:
+                pass  # TALK, TELL, SAY_MUTED: the event itself makes the sounds
+
+    # ── reload ────────────────────────────────────────────────────────────────────────────────
+
+    async def _reload_on_signal(self) -> None:
+        await self.reload()
+
+    async def reload(self) -> str:
+        """Take a changed configuration into use as a whole, or refuse it as a whole.
+
+        Returns an empty text, or the problems.
+        """
+        if self._reload_from is None:
+            return "this daemon has no configuration file"
+        refused = ""
+        self._notifier.reloading()
+        try:
+            settings = (await asyncio.to_thread(self._reload_from)).settings
+        except ConfigError as error:
+            refused = str(error)
+            for problem in error.problems:
+                self.emit(
+                    e.ConfigRefused(
+                        file=problem.file,
+                        key=problem.key,
+                        problem=problem.problem,
+                        remedy=problem.remedy,
+                    )
+                )
+        else:
+            await self._take_into_use(settings)
+        self._notifier.ready()
+        return refused
+
+    async def _take_into_use(self, settings: Settings) -> None:
+        before, self._settings = self._settings, settings
+        changed = [
+            name
+            for name in type(settings).model_fields
+            if getattr(settings, name) != getattr(before, name)
+        ]
+        how = await self.session.reload(settings)
+        if {"audio", "vad"} & set(changed):
+            await self._replace_sound(settings)
+        if "sounds" in changed:
+            self._sounder.replace_settings(settings.sounds)
+        if "gpio" in changed:
+            brightness = settings.gpio.brightness_percent / 100
+            self._presenter.set_lights(lambda: self._open_lights(settings), brightness)
+        if "log" in changed:
+            self._journal.set_level(settings.log.level)
+        self.emit(e.Reloaded(changed=", ".join(changed) or "nothing", how=how))
+
+    async def _replace_sound(self, settings: Settings) -> None:
+        self._sound.cut()
+        if self._sound_task is not None:
+            self._sound_task.cancel()
+            await asyncio.wait([self._sound_task])
+        self._sound = self._make_sound(settings)
+        if self._mute.muted:
+            self._sound.close_microphone()
+        self._sound_task = self._start("sound", self._sound.run())
+        await self._use_mixer(settings)
+
+    # ── building ──────────────────────────────────────────────────────────────────────────────
+
+    def _open_lights(self, settings: Settings) -> Lights:
+        make = self._parts.lights
+        return make(settings, self.emit) if make else open_lights(settings.gpio, self.emit)
+
+    async def _use_mixer(self, settings: Settings) -> None:
+        audio = settings.audio
+        await self.volume.use(
+            await find_control(audio.playback_device, audio.mixer_control, self._software_volume)
+        )
+
+    def _make_sound(self, settings: Settings) -> Sound:
+        outlets = Outlets(self.emit, self.session.hear, self.session.mark)
+        return Sound(settings, clock=self._clock, outlets=outlets, devices=self._parts.devices)
+
+    def _make_monitor(self) -> NetworkMonitor:
+        return NetworkMonitor(
+            NetlinkKernel(),
+            clock=self._clock,
+            emit=self.emit,
+            on_path=self._path_changed,
+            debounce_ms=self._settings.network.debounce_ms,
+        )
+
+    def _make_button(self) -> Button:
+        return Button(
+            self._settings.gpio,
+            clock=self._clock,
+            facts=lambda: self._presenter.facts,
+            act=self._pressed,
+            emit=self.emit,
+        )
+
+    def _watch_switch(self, loop: asyncio.AbstractEventLoop) -> Contact | None:
+        pin = self._settings.gpio.mute_switch
+        if pin is None:
+            return None
+        return Contact(
+            "mute_switch",
+            pin,
+            chip=self._settings.gpio.chip,
+            clock=self._clock,
+            loop=loop,
+            on_edge=self._mute.on_switch,
+            emit=self.emit,
+        )
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Run `agentd run`; return the exit status."""
+    clock = SystemClock(arguments.time_scale)
+    notifier = Notifier.from_environment(os.environ)
+    try:
+        loaded = load(arguments.config)
+    except ConfigError as error:
+        notifier.status(f"bad configuration: {error.problems[0]}")
+        raise
+    log = loaded.settings.log
+    outlet = choose_outlet(log.format, clock=clock, stream=sys.stderr, environ=os.environ)
+    journal = Journal(outlet, clock=clock, level=log.level)
+    install(journal)
+
+    async def run() -> int:
+        daemon = Daemon(
+            loaded,
+            journal=journal,
+            notifier=notifier,
+            clock=clock,
+            reload_from=lambda: load(arguments.config),
+        )
+        return await daemon.run()
+
+    return asyncio.run(run())

@@ -1,0 +1,86 @@
+"""Turns events and transcripts into the lines of the demo."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from agentd import events as e
+from agentd.demo.screen import Screen
+
+
+class Narrator:
+    """Tells what happens, in the order in which it happens, in a few words."""
+
+    def __init__(self, screen: Screen, now_s: Callable[[], float]) -> None:
+        self._screen = screen
+        self._now_s = now_s
+        self.state = "starting"
+        self.turns: list[e.TurnEnded] = []
+        self.losses: list[e.SpeechLost] = []
+        self.connections = 0
+        self.resumes: list[e.Resumed] = []
+        self._said: dict[tuple[int, e.Speaker], str] = {}
+
+    def on_transcript(self, value: e.TranscriptText) -> None:
+        """Collect what was said; it is told once it is complete."""
+        key = (value.turn, value.speaker)
+        self._said[key] = self._said.get(key, "") + value.text
+
+    def on_event(self, event: e.Event) -> None:
+        """Tell `event`, if people care about it."""
+        match event:
+            case e.StateChanged(after=after):
+                self.state = after
+            case e.CaptureLost() | e.PlaybackLost() | e.Refused():
+                self._tell("trouble", event.message(), "red")
+            case e.UtteranceHeard(speech_ms=speech_ms):
+                self._tell("you", f"({speech_ms / 1000:.1f} s of speech)", "bold")
+            case e.TurnEnded():
+                self.turns.append(event)
+                self._tell_turn(event)
+            case e.Interrupted(by=by, heard_ms=heard_ms):
+                self._tell("stop", f"reply stopped by {by} after {heard_ms / 1000:.1f} s", "yellow")
+            case e.SpeechLost():
+                self.losses.append(event)
+                self._tell("lost", event.message(), "bold red")
+            case _:
+                self._on_connection(event)
+
+    def _on_connection(self, event: e.Event) -> None:
+        match event:
+            case e.SessionFresh(connection=connection):
+                self.connections = connection
+                self._tell("session", f"connection {connection}: a new conversation", "green")
+            case e.GoAway(time_left_s=left_s):
+                self._tell(
+                    "GoAway", f"the service ends this connection in {left_s:.0f} s", "yellow"
+                )
+            case e.Disconnected(cause=cause, close_code=code):
+                self._tell(
+                    "cut", f"connection lost: {cause}" + (f" ({code})" if code else ""), "red"
+                )
+            case e.Resumed(connection=connection, gap_ms=gap_ms):
+                self.connections = connection
+                self.resumes.append(event)
+                lost = "nothing lost" if not self.losses else f"{len(self.losses)} utterances lost"
+                text = f"connection {connection} resumed in {gap_ms / 1000:.2f} s, {lost}"
+                self._tell("session", text, "green")
+            case e.Replayed(utterances=count, audio_ms=audio_ms):
+                what = "an utterance" if count == 1 else f"{count} utterances"
+                text = f"{what} kept meanwhile ({audio_ms / 1000:.1f} s so far) is sent now"
+                self._tell("replay", text, "green")
+            case _:
+                pass
+
+    def _tell_turn(self, turn: e.TurnEnded) -> None:
+        said = self._said.pop((turn.turn, e.Speaker.USER), "").strip()
+        reply = self._said.pop((turn.turn, e.Speaker.MODEL), "").strip()
+        if said:
+            self._tell("you", f"“{said}”", "bold")
+        if reply:
+            self._tell("agentd", f"“{reply}”", "cyan")
+        after = f"after {turn.first_audio_ms:.0f} ms" if turn.first_audio_ms >= 0 else "not at all"
+        self._tell("turn", f"answered {after}, {turn.heard_ms / 1000:.1f} s heard", "grey50")
+
+    def _tell(self, mark: str, text: str, style: str) -> None:
+        self._screen.line(max(0.0, self._now_s()), mark, text, style)

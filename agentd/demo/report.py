@@ -1,0 +1,87 @@
+"""What the demo proves: the emulator's record against the words that were spoken."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.table import Table
+
+from agentd.audio import formats
+from agentd.audio.wav import read_header
+from agentd.demo.script import Line
+from agentd.emulator import Utterance
+from agentd.events import TurnEnded
+
+EDGE_S = 0.06  # the recordings begin and end with a little silence
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """How one line reached the service."""
+
+    line: Line
+    connection: int  # 0: not at all
+    times: int  # how many complete utterances held it
+    turn: TurnEnded | None
+
+    @property
+    def whole(self) -> bool:
+        """Say whether every sample arrived, in order, exactly once."""
+        return self.times == 1
+
+
+def check(
+    microphone: Path,
+    placed: Sequence[tuple[float, float]],
+    lines: Sequence[Line],
+    received: Sequence[Utterance],
+    turns: Sequence[TurnEnded],
+) -> list[Delivery]:
+    """Find every line in what the service received.
+
+    Each utterance received must be one uncut stretch of the 16 kHz microphone recording; a line
+    is delivered when such a stretch covers it.
+    """
+    layout = read_header(microphone)
+    heard = microphone.read_bytes()[layout.data_at :]
+    stretches: list[tuple[Utterance, float]] = []
+    cursor = 0
+    for utterance in received:
+        # Said twice, a word is found twice: what follows the last stretch comes first.
+        at = heard.find(utterance.pcm, cursor)
+        at = at if at >= 0 else heard.rfind(utterance.pcm)
+        if utterance.complete and utterance.pcm and at >= 0:
+            stretches.append((utterance, at / 2 / formats.CAPTURE_RATE_HZ))
+            cursor = at + len(utterance.pcm)
+    deliveries = []
+    answers = iter(turns)
+    for line, (begin_s, end_s) in zip(lines, placed, strict=True):
+        hits = [
+            utterance
+            for utterance, at_s in stretches
+            if at_s <= begin_s + EDGE_S and at_s + utterance.seconds >= end_s - EDGE_S
+        ]
+        connection = hits[-1].connection if hits else 0
+        deliveries.append(Delivery(line, connection, len(hits), next(answers, None)))
+    return deliveries
+
+
+def table(deliveries: Sequence[Delivery]) -> Table:
+    """Return the closing table."""
+    shown = Table(title="What was said, and what became of it", title_justify="left")
+    for name in ("said", "meanwhile", "connection", "arrived", "answered after", "reply heard"):
+        shown.add_column(name, justify="left" if name in {"said", "meanwhile"} else "right")
+    for item in deliveries:
+        turn = item.turn
+        answered = turn is not None and turn.first_audio_ms >= 0
+        shown.add_row(
+            item.line.text,
+            item.line.note,
+            str(item.connection) if item.connection else "–",
+            "whole" if item.whole else f"{item.times} times",
+            f"{turn.first_audio_ms:.0f} ms" if turn and answered else "–",
+            f"{turn.heard_ms / 1000:.1f} s" if turn else "–",
+        )
+    return shown
