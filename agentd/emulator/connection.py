@@ -107,13 +107,10 @@ class LiveConnection:
         """Note that the connection is gone: an open utterance is lost with it."""
         self.closed = True
         self._agenda = Agenda()
-        if self.session is None:
-            return
-        if self.number in self.session.open_connections:
-            if self.engine is not None:
-                assert self.setup is not None
-                self.engine.abandon(now, explicit=not self.setup.activity.automatic)
-            self._store.disconnected(self.session, self.number, now)
+        engine = self.engine
+        if engine is not None and self.number in engine.session.open_connections:
+            engine.abandon(now)
+            self._store.disconnected(engine.session, self.number, now)
 
     # -- Port -------------------------------------------------------------------------------
 

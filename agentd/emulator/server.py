@@ -262,7 +262,7 @@ class Emulator:
             "connect",
             detail={
                 "path": path,
-                "user_agent": request.headers.get("User-Agent", ""),
+                "user_agent": " ".join(request.headers.get_all("User-Agent")),
                 "auth": admitted.credential.form.value if isinstance(admitted, Admission) else "",
             },
         )

@@ -177,7 +177,8 @@ class SessionStore:
         session = Session(self._new_id(), backend, model, now)
         self.sessions[session.id] = session
         while len(self.sessions) > SESSIONS_KEPT:
-            oldest = next((s for s in self.sessions.values() if not s.open_connections), None)
+            others = (s for s in self.sessions.values() if s is not session)
+            oldest = next((s for s in others if not s.open_connections), None)
             if oldest is None:
                 break
             self._forget(oldest)
@@ -296,8 +297,7 @@ class SessionStore:
                 session.handles[handle] = _snapshot_from(snap)
                 self._by_handle[handle] = session
             self.sessions[session.id] = session
-            if session.handles:
-                session.restore(next(reversed(session.handles.values())))
+            session.restore(next(reversed(session.handles.values())))
 
 
 def _snapshot_json(snapshot: Snapshot) -> dict[str, Any]:

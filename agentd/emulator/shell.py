@@ -86,7 +86,7 @@ class ConnectionShell:
         finally:
             self._gone = True
             self._thawed.set()
-            if self.ws.close_code is None:
+            if self.ws.protocol.close_code is None:
                 self.ws.transport.abort()
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
@@ -99,7 +99,9 @@ class ConnectionShell:
             if isinstance(effect, Note | Utterance | Serverwide):
                 self._keep(effect)
         self._outbox.clear()
-        self._event("closed", code=self.ws.close_code, reason=self.ws.close_reason or "")
+        self._event(
+            "closed", code=self.ws.protocol.close_code, reason=self.ws.protocol.close_reason or ""
+        )
 
     async def _read(self) -> None:
         try:

@@ -173,11 +173,6 @@ class TurnEngine:
         """Tell whether an utterance is open."""
         return self.session.partial is not None
 
-    @property
-    def pending_calls(self) -> tuple[str, ...]:
-        """Return the ids of unanswered function calls."""
-        return tuple(self._calls)
-
     def _move(self, phase: Phase) -> None:
         if phase not in MOVES[self._phase]:
             raise RuntimeError(f"no move from {self._phase.value} to {phase.value}")
@@ -236,9 +231,10 @@ class TurnEngine:
             turn = UserTurn(0, bytes(utterance.pcm), utterance.rate_hz, utterance.text)
             self._take(turn, now)
 
-    def abandon(self, now: float, *, explicit: bool) -> None:
+    def abandon(self, now: float) -> None:
         """Put an utterance cut short by the connection's end on record."""
         if self.session.partial is not None:
+            explicit = not self.setup.activity.automatic
             self._hand_over(self.session.partial, now, complete=False, explicit=explicit)
 
     def _hand_over(

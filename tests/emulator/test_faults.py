@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
+from agentd.emulator.clock import ManualClock
+from agentd.emulator.effects import Reset, Send
 from agentd.emulator.faults import (
     ACTIONS,
+    MOMENTS,
     Fault,
     FaultSchedule,
     Moment,
@@ -20,7 +23,7 @@ from agentd.emulator.faults import (
 )
 from agentd.emulator.options import EmulatorOptions, with_scenario
 from agentd.emulator.scenario import Scenario, load_scenario, read_scenario
-from tests.emulator.harness import Peer, blob, kinds, voice
+from tests.emulator.harness import Peer, blob, kinds, make_service, voice
 
 
 @pytest.mark.parametrize(
@@ -257,12 +260,105 @@ def test_odd_frames() -> None:
     assert peer.raw == ['{"serverContent": {', '{"a": 1}', "raw"]
 
 
+def test_a_connection_closes_once() -> None:
+    """Two reasons to close at the same instant make one close."""
+    peer = Peer()
+    peer.fault(do="quota", reason="first")
+    peer.fault(do="quota", reason="second")
+    peer.setup()
+    peer.advance(5.0)
+    assert peer.closes == [(1011, "first")]
+
+
+def test_a_connection_that_closed_consumes_nothing_more() -> None:
+    """Messages still waiting to be consumed are dropped with the connection."""
+    peer = ready(consume_lag_s=1.0)
+    peer.start()
+    peer.fault(do="mute")
+    peer.advance(2.0)
+    assert peer.core.engine is not None
+    assert not peer.core.engine.listening
+
+
+def test_a_reset_while_a_long_answer_is_paced() -> None:
+    """A fault in the middle of a burst stops the burst."""
+    peer = ready(pace=0.0)
+    peer.fault(do="reset", on="reply 0.5 s")
+    peer.turn(2.0)
+    assert len([f for f in peer.frames if kinds([f]) == ["audio"]]) == 13
+
+
 def test_server_faults_are_handed_up() -> None:
     """Faults that concern the whole server leave the connection as they are."""
     peer = ready()
     peer.fault(do="expire_handles", on="turnComplete")
     peer.turn()
     assert peer.serverwide == ["expire_handles"]
+
+
+TOOLS = [{"functionDeclarations": [{"name": "lamp"}, {"name": "slow", "behavior": "NON_BLOCKING"}]}]
+RICH = [
+    {"tool_call": {"name": "lamp"}, "say": "Lit."},
+    {"tool_call": {"name": "slow"}, "say": ["One", "two"], "thought": "Hm."},
+]
+
+
+def live_a_little(peer: Peer) -> None:
+    """Go through every moment of a conversation, whatever faults do to it."""
+    peer.setup("gemini-2.5-flash-native-audio-preview-12-2025", tools=TOOLS)
+    peer.say(0.5)
+    peer.advance(5.0)
+    for frame in list(peer.frames):
+        for call in frame.get("toolCall", {}).get("functionCalls", []):
+            answer = {"id": call["id"], "name": call["name"], "response": {}}
+            peer.send({"tool_response": {"functionResponses": [answer]}})
+    peer.advance(30.0)
+    peer.say(2.0)
+    peer.advance(0.5)
+    peer.start()
+    peer.send(blob(voice(0.1)))
+    peer.end()
+    peer.advance(30.0)
+    peer.send({"client_content": {"turns": [{"parts": [{"text": "a"}]}], "turnComplete": True}})
+    peer.advance(30.0)
+    peer.send({"realtime_input": {"text": "hello"}})
+    peer.advance(600.0)
+
+
+@pytest.mark.parametrize("position", ["", " 0.3 s"])
+@pytest.mark.parametrize("moment", [m for m in MOMENTS if m not in ("connect", "closed")])
+def test_nothing_follows_a_reset_at_any_moment(moment: str, position: str) -> None:
+    """Every moment occurs, and after a reset there not one more frame goes out."""
+    if position and moment not in ("audio", "reply"):
+        position = " #1"
+    service = make_service(ManualClock(), RICH, pace=2.0)
+    peer = Peer(service)
+    peer.fault(do="reset", on=moment + position)
+    live_a_little(peer)
+    assert peer.was_reset
+    place = next(n for n, e in enumerate(peer.effects) if isinstance(e, Reset))
+    assert not any(isinstance(e, Send) for e in peer.effects[place:])
+
+
+def test_faults_inside_one_message_stop_the_rest_of_it() -> None:
+    """A message with start, audio, text and end stops where a fault ends the connection."""
+    body = {
+        "activityStart": {},
+        "activityEnd": {},
+        "text": "x",
+        **blob(voice(0.1))["realtime_input"],
+    }
+    for moment in ("activityStart", "audio"):
+        peer = ready()
+        peer.fault(do="reset", on=moment)
+        peer.send({"realtimeInput": body})
+        assert peer.was_reset
+        assert peer.utterances == []
+    server_side = Peer()
+    server_side.setup(realtimeInputConfig={})
+    server_side.fault(do="reset", on="activityStart")
+    server_side.send(blob(voice(1.0)))
+    assert server_side.was_reset
 
 
 # -- scenario files ----------------------------------------------------------------------------

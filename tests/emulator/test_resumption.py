@@ -545,6 +545,49 @@ def test_compression_always_keeps_a_user_turn_first(
         assert smaller <= target or kept == history[last_user:]
 
 
+def test_a_window_that_overflows_with_the_answer_closes_too() -> None:
+    """The answer counts as well: it is checked once it was spoken."""
+    from agentd.emulator.models import ModelInfo
+
+    peer = Peer(extra_models={"tiny": ModelInfo("tiny", window_tokens=30)})
+    peer.setup("tiny")
+    peer.turn(1.0)
+    assert peer.closes == [(1007, "Request contains an invalid argument.")]
+
+
+def test_a_window_without_a_user_turn_cannot_be_cut() -> None:
+    """There is nowhere to cut."""
+    history = (HistoryTurn("model", audio_tokens=500),)
+    assert compress(history, 0, 100, 10) == history
+
+
+def test_two_connections_of_one_session() -> None:
+    """The session ends with the last of its connections; a lost one takes no other's speech."""
+    first = talked(resume_while_open="allow")
+    second = first.again()
+    second.setup(V25, **with_handle(handles(first.frames)[-1]))
+    second.start()
+    first.hang_up()
+    session = second.core.session
+    assert session is not None
+    assert (session.ended_s, len(session.open_connections)) == (None, 1)
+    second.hang_up()
+    assert len(session.open_connections) == 0
+    fresh = first.again(3)
+    fresh.hang_up()
+
+
+def test_a_handle_is_not_told_where_there_is_no_session_left() -> None:
+    """The index timer of a turn under way leaves the telling to the turn's end."""
+    peer = Peer(backend=Backend.VERTEX, index_interval_s=0.1, latency_s=1.0)
+    transparent(peer)
+    peer.say(0.2)
+    peer.advance(0.5)
+    assert indices(peer.frames) == []
+    peer.advance(10.0)
+    assert indices(peer.frames) == ["3"]
+
+
 # -- persistence ------------------------------------------------------------------------------
 
 
@@ -553,6 +596,7 @@ def test_a_restarted_emulator_still_knows_the_handles() -> None:
     peer = talked()
     handle = handles(peer.frames)[-1]
     peer.hang_up()
+    peer.service.store.issue(peer.service.store.create(Backend.DEVELOPER, V25, 0.0))
     dumped = peer.service.store.dump(peer.clock.now(), 1_000.0)
     for away_s, state in ((60.0, HandleState.GOOD), (8_000.0, HandleState.EXPIRED)):
         store = SessionStore(EmulatorOptions().handle_lifetime)
@@ -561,6 +605,9 @@ def test_a_restarted_emulator_still_knows_the_handles() -> None:
         assert found is state
         if session is not None:
             assert [t.role for t in session.history] == ["user", "model"]
+    known = SessionStore(EmulatorOptions().handle_lifetime)
+    known.load(dumped | {"expired": ["old"], "sessions": []}, 0.0, 0.0)
+    assert known.find("old", 0.0)[0] is HandleState.EXPIRED
     with pytest.raises(ValueError, match="version"):
         SessionStore(EmulatorOptions().handle_lifetime).load(dumped | {"version": 9}, 0.0, 0.0)
 
@@ -568,6 +615,13 @@ def test_a_restarted_emulator_still_knows_the_handles() -> None:
 def test_the_store_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Old sessions without a connection are forgotten beyond the limit; open ones never."""
     monkeypatch.setattr("agentd.emulator.sessions.SESSIONS_KEPT", 3)
+    crowded = SessionStore(EmulatorOptions().handle_lifetime)
+    busy = crowded.create(Backend.DEVELOPER, "m", 0.0)
+    many = [crowded.issue(busy) for _ in range(40)]
+    crowded.expire_all()
+    assert crowded.find(many[0], 0.0)[0] is HandleState.UNKNOWN
+    assert crowded.find(many[-1], 0.0)[0] is HandleState.EXPIRED
+    assert crowded.dump(0.0, 0.0)["sessions"] == []
     store = SessionStore(EmulatorOptions().handle_lifetime)
     open_one = store.create(Backend.DEVELOPER, "m", 0.0)
     store.connected(open_one, 1)
@@ -580,5 +634,6 @@ def test_the_store_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert store.find(handle, 0.0)[0] is HandleState.UNKNOWN
     for session in list(store.sessions.values()):
         store.connected(session, 9)
-    store.connected(store.create(Backend.DEVELOPER, "m", 0.0), 9)
-    assert len(store.sessions) == 3
+    newest = store.create(Backend.DEVELOPER, "m", 0.0)
+    assert len(store.sessions) == 4
+    assert newest.id in store.sessions

@@ -342,6 +342,26 @@ def test_audio_stream_end_flushes_speech() -> None:
     assert len(peer.utterances) == 1
 
 
+def test_a_stream_that_ends_before_it_began() -> None:
+    """AudioStreamEnd without audio, and right at a frame's end, do no harm."""
+    peer = ready(setup=AUTO)
+    peer.send({"realtime_input": {"audioStreamEnd": True}})
+    peer.send(blob(voice(0.2)))
+    peer.send({"realtime_input": {"audioStreamEnd": True}})
+    assert [u.seconds for u in peer.utterances] == [0.2]
+
+
+def test_text_does_not_interrupt_under_no_interruption() -> None:
+    """Typed text waits for the answer under way, too."""
+    setup = {"realtimeInputConfig": {"activityHandling": "NO_INTERRUPTION"}}
+    peer = ready(setup=setup)
+    for text in ("one", "two"):
+        peer.send({"realtime_input": {"text": text}})
+    peer.advance(30.0)
+    assert kinds(peer.frames).count("turnComplete") == 2
+    assert "interrupted" not in peer.kinds
+
+
 def test_speech_interrupts_under_automatic_detection_too() -> None:
     """Barge-in found by the server."""
     peer = ready(setup=AUTO, pace=1.0)
@@ -524,6 +544,21 @@ def test_an_unreadable_scripted_wav_is_noted_not_fatal() -> None:
     peer = ready(turns=[{"audio": "/does/not/exist.wav"}])
     assert kinds(peer.turn()) == ["generationComplete", "turnComplete"]
     assert peer.noted("scenario_error")
+
+
+def test_a_script_decides_between_parrot_and_silence() -> None:
+    """Parrot = true or false overrides the reply mode for one turn."""
+    turns = [{"parrot": True}, {"parrot": False}]
+    peer = ready(turns=turns, reply="tone", tone_s=0.1)
+    assert len(reply_pcm(peer.turn())) == 48_000
+    assert reply_pcm(peer.turn()) == b""
+
+
+def test_words_left_over_follow_the_audio() -> None:
+    """More words than audio frames: the rest is sent when the audio is out."""
+    peer = ready(turns=[{"say": "a b c d", "tone": 0.1}, {"say": "e", "parrot": False}], setup=BOTH)
+    assert said(peer.turn()) == "a b c d"
+    assert said(peer.turn()) == "e"
 
 
 def test_text_models_answer_in_text_parts() -> None:
