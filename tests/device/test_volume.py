@@ -22,6 +22,7 @@ from agentd.device.volume import (
 from agentd.errors import AudioError
 from agentd.events import Event, VolumeChanged
 from tests.device.memory import MemoryStore
+from tests.rig.sound import SoundRig
 
 pytestmark = pytest.mark.anyio
 
@@ -235,3 +236,22 @@ async def test_other_card(events: list[Event]) -> None:
     amixer = Amixer()
     await knob.use(MixerVolume("hw:2", "PCM", amixer))
     assert amixer.commands == ["-q -M -D hw:2 sset PCM,0 70% unmute"]
+
+
+@pytest.mark.rig
+async def test_real_mixer(rig: SoundRig) -> None:
+    """The real amixer finds and turns the control of a real ALSA mixer; the server agrees."""
+    gain, gains = software()
+    control = await find_control("default", "auto", gain)
+    assert isinstance(control, MixerVolume)
+    assert (control.device, control.control, gains) == ("default", "Master", [100])
+    percents = []
+    for wanted in (100, 50, 0):
+        await control.set_percent(wanted)
+        process = await asyncio.create_subprocess_exec(
+            "pactl", "get-sink-volume", "spk", stdout=asyncio.subprocess.PIPE
+        )
+        told = (await process.communicate())[0].decode()
+        percents.append(int(told.partition("%")[0].rpartition("/")[2]))
+    assert percents == sorted(percents, reverse=True)
+    assert (percents[0], percents[-1]) == (100, 0)
