@@ -8,6 +8,7 @@ service may open.
 from __future__ import annotations
 
 import os
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,12 @@ from agentd.events import Emit, GpioUnavailable
 PLAIN_BOARD_REVISION = 0xC03111
 
 _T = TypeVar("_T")
+
+_LGPIO_RENAMED = {
+    "SET_BIAS_DISABLE": "SET_PULL_NONE",
+    "SET_BIAS_PULL_UP": "SET_PULL_UP",
+    "SET_BIAS_PULL_DOWN": "SET_PULL_DOWN",
+}
 
 _ADVICE = (
     ("in use", "Another device of this configuration has the pin; give each its own"),
@@ -42,13 +49,27 @@ def open_factory(chip: int | None = None) -> Any:
     with _troubles():
         import gpiozero  # noqa: F401 - the backends below need it complete
 
-        if chip is None:
-            return None if "GPIOZERO_PIN_FACTORY" in os.environ else _lgpio_or_default()
-        return _plain_lgpio(chip)
+        if os.environ.get("GPIOZERO_PIN_FACTORY", "lgpio") != "lgpio":
+            return None
+        return _lgpio_or_default() if chip is None else _plain_lgpio(chip)
+
+
+def _mend_lgpio() -> None:
+    """Give lgpio the names that gpiozero 1.6.2 (bookworm) knows; lgpio 0.2 has renamed them.
+
+    gpiozero 2 does the same. The library leaves a pipe in its working directory, LG_WD.
+    """
+    os.environ.setdefault("LG_WD", os.environ.get("RUNTIME_DIRECTORY") or tempfile.gettempdir())
+    import lgpio
+
+    for before, after in _LGPIO_RENAMED.items():
+        if not hasattr(lgpio, before):
+            setattr(lgpio, before, getattr(lgpio, after))
 
 
 def _lgpio_or_default() -> Any:
     try:
+        _mend_lgpio()
         from gpiozero.pins.lgpio import LGPIOFactory
 
         factory = LGPIOFactory()
@@ -59,6 +80,7 @@ def _lgpio_or_default() -> Any:
 
 
 def _plain_lgpio(chip: int) -> Any:
+    _mend_lgpio()
     from gpiozero.exc import PinUnknownPi
     from gpiozero.pins.lgpio import LGPIOFactory
 

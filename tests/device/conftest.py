@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +12,8 @@ import pytest
 from gpiozero.pins.mock import MockFactory, MockPin, MockPWMPin
 
 from agentd.events import Event
+
+os.environ.setdefault("LG_WD", tempfile.gettempdir())  # where lgpio leaves its pipe
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ RECIPES = re.findall(r"```toml\n(.*?)```", HARDWARE, re.DOTALL)
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_recipes_are_valid(recipe: str) -> None:
     """Every configuration on the hardware page is accepted, alone."""
-    assert parse([(Path("hardware.md"), tomllib.loads(recipe))])
+    parse([(Path("hardware.md"), tomllib.loads(recipe))])
 
 
 def test_every_pin_setting_is_on_the_page() -> None:
@@ -38,7 +38,7 @@ def test_pins_on_the_page_do_not_collide() -> None:
         table |= tomllib.loads(recipe).get("gpio", {})
     for left_out in ("chip", "status_led"):
         del table[left_out]
-    assert parse([(Path("hardware.md"), {"gpio": table})])
+    parse([(Path("hardware.md"), {"gpio": table})])
 
 
 def test_picture_shows_the_patterns() -> None:

@@ -279,3 +279,56 @@ def test_terminal_gone() -> None:
     led = TerminalLed(stream, live=True)
     led.show(LISTENING)
     led.close()
+
+
+class Lines:
+    """The lgpio calls of a chip: what was claimed and written on each line."""
+
+    def __init__(self) -> None:
+        self.levels: dict[int, int] = {}
+        self.inputs: set[int] = set()
+
+    def gpiochip_open(self, number: int) -> int:
+        return number
+
+    def gpiochip_close(self, handle: int) -> int:
+        return 0
+
+    def gpio_claim_input(self, handle: int, line: int, flags: int = 0) -> int:
+        self.inputs.add(line)
+        return 0
+
+    def gpio_claim_output(self, handle: int, line: int, level: int = 0, flags: int = 0) -> int:
+        self.inputs.discard(line)
+        self.levels[line] = level
+        return 0
+
+    def gpio_free(self, handle: int, line: int) -> int:
+        return 0
+
+    def gpio_get_mode(self, handle: int, line: int) -> int:
+        return 0 if line in self.inputs else 2
+
+    def gpio_write(self, handle: int, line: int, level: int) -> int:
+        self.levels[line] = int(level)
+        return 0
+
+    def gpio_read(self, handle: int, line: int) -> int:
+        return self.levels.get(line, 0)
+
+
+def test_board_that_is_no_pi(events: list[Event], monkeypatch: pytest.MonkeyPatch) -> None:
+    """With gpio.chip, pin N is line N of that chip, on a board that gpiozero does not know."""
+    lgpio = pytest.importorskip("lgpio")
+    if Path("/proc/device-tree/system/linux,revision").exists():
+        pytest.skip("this is a Raspberry Pi")
+    lines = Lines()
+    for name in (name for name in vars(Lines) if name.startswith("gpio")):
+        monkeypatch.setattr(lgpio, name, getattr(lines, name))
+    lights = open_lights(GpioPins(status_led=7, status_pwm=False, chip=2), events.append)
+    lights.show(look(DeviceState.LISTENING, 0.0, lights.kind))
+    assert (events, lines.levels) == ([], {7: 1})
+    lights.show(look(DeviceState.IDLE, 0.0, lights.kind))
+    assert lines.levels == {7: 0}
+    lights.close()
+    assert lines.inputs == {7}
