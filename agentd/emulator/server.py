@@ -133,7 +133,7 @@ class Emulator:
         options = self.options
         self._folder = tempfile.TemporaryDirectory(prefix="agentd-emulator-")
         if options.log_file is not None:
-            self._log = options.log_file.open("w", encoding="utf-8")
+            self._log = options.log_file.open("w", encoding="utf-8", errors="replace")
         self.record = Record(options.record_limit, self._log)
         self._authority = make_authority(dt.datetime.now(dt.UTC).replace(tzinfo=None))
         self.ca_file = options.ca_file or Path(self._folder.name) / "ca.pem"

@@ -226,20 +226,22 @@ class ConnectionShell:
         if isinstance(effect, Send):
             if "sessionResumptionUpdate" in effect.message:
                 self._owner.save_state()
-            data = json.dumps(effect.message, ensure_ascii=False, separators=(",", ":"))
+            text = json.dumps(effect.message, ensure_ascii=False, separators=(",", ":"))
+            data = text.encode(errors="replace")  # a client's lone surrogate may come back
             await self._send(data)
             self._record.sent(
-                self.number, self.session_id, effect.message, self._frame_type, len(data.encode())
+                self.number, self.session_id, effect.message, self._frame_type, len(data)
             )
         elif isinstance(effect, SendRaw):
-            await self._send(effect.data)
+            data = effect.data.encode(errors="replace")
+            await self._send(data)
             self._record.add(
                 self.number,
                 self.session_id,
                 "out",
                 effect.kind,
                 frame=self._frame_type,
-                size=len(effect.data.encode()),
+                size=len(data),
             )
         return True
 
@@ -247,10 +249,11 @@ class ConnectionShell:
     def _frame_type(self) -> str:
         return "text" if self._owner.options.text_frames else "binary"
 
-    async def _send(self, data: str) -> None:
+    async def _send(self, data: bytes) -> None:
+        frame = data.decode() if self._owner.options.text_frames else data
         try:
             async with asyncio.timeout(SEND_STALL_S):
-                await self.ws.send(data if self._owner.options.text_frames else data.encode())
+                await self.ws.send(frame)
         except TimeoutError:
             self._event("stalled")
             self.cut()

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from agentd.emulator.clock import ManualClock
 from agentd.emulator.effects import Reset, Send
@@ -325,19 +327,62 @@ def live_a_little(peer: Peer) -> None:
     peer.advance(600.0)
 
 
-@pytest.mark.parametrize("position", ["", " 0.3 s"])
-@pytest.mark.parametrize("moment", [m for m in MOMENTS if m not in ("connect", "closed")])
-def test_nothing_follows_a_reset_at_any_moment(moment: str, position: str) -> None:
+INSIDE = [moment for moment in MOMENTS if moment not in ("connect", "closed")]
+AGAIN = ["activityStart", "activityEnd", "audio", "text", "reply", "toolCall", "turnComplete"]
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [*INSIDE, *(f"{moment} #2" for moment in AGAIN), "audio 0.3 s", "reply 0.3 s"],
+)
+def test_nothing_follows_a_reset_at_any_moment(moment: str) -> None:
     """Every moment occurs, and after a reset there not one more frame goes out."""
-    if position and moment not in ("audio", "reply"):
-        position = " #1"
     service = make_service(ManualClock(), RICH, pace=2.0)
     peer = Peer(service)
-    peer.fault(do="reset", on=moment + position)
+    peer.fault(do="reset", on=moment)
     live_a_little(peer)
     assert peer.was_reset
     place = next(n for n, e in enumerate(peer.effects) if isinstance(e, Reset))
     assert not any(isinstance(e, Send) for e in peer.effects[place:])
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+FIELDS = {
+    "setup": [
+        *("model", "generationConfig", "systemInstruction", "tools", "sessionResumption"),
+        *("contextWindowCompression", "realtimeInputConfig", "proactivity", "historyConfig"),
+    ],
+    "realtimeInput": ["audio", "video", "mediaChunks", "text", "activityStart", "audioStreamEnd"],
+    "clientContent": ["turns", "turnComplete"],
+    "toolResponse": ["functionResponses"],
+    "contextUpdate": ["systemInstruction", "tools"],
+}
+MESSAGES = st.sampled_from(sorted(FIELDS)).flatmap(
+    lambda kind: st.builds(
+        lambda body: {kind: body},
+        st.dictionaries(st.sampled_from(FIELDS[kind]), JSON, max_size=3),
+    )
+)
+
+
+@given(st.lists(MESSAGES, min_size=1, max_size=6), st.booleans())
+@settings(max_examples=150, deadline=None)
+def test_no_message_crashes_the_core(messages: list[dict[str, Any]], automatic: bool) -> None:
+    """Known messages with any JSON inside are taken or closed upon; nothing else happens."""
+    peer = Peer(number=1)
+    peer.setup("gemini-3.8-live", **({"realtimeInputConfig": {}} if automatic else {}))
+    for message in messages:
+        peer.send(json.dumps(message))
+        peer.advance(1.0)
+    fresh = Peer()
+    fresh.send(json.dumps(messages[0]))
+    assert len(peer.closes) <= 1
 
 
 def test_faults_inside_one_message_stop_the_rest_of_it() -> None:

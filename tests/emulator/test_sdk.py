@@ -225,6 +225,7 @@ def test_refused_setups_reach_the_sdk(
     run(main())
 
 
+@pytest.mark.filterwarnings("ignore:.*ephemeral token support")
 def test_ephemeral_tokens_use_the_constrained_method() -> None:
     """An auth_tokens/ key goes to BidiGenerateContentConstrained and is admitted."""
 

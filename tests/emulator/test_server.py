@@ -16,9 +16,9 @@ from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatu
 
 from agentd.emulator import Emulator, EmulatorOptions, load_scenario
 from agentd.emulator.control import ControlClient, ControlError
-from agentd.emulator.faults import make_fault
+from agentd.emulator.faults import ACTIONS, CONNECT_ACTIONS, make_fault
 from tests.emulator.clients import DEVELOPER, VERTEX, emulator, raw, run
-from tests.emulator.harness import handles, kinds, voice
+from tests.emulator.harness import handles, kinds, said, voice
 
 V38 = "models/gemini-3.8-live"
 VERTEX_PATH = "publishers/google/models/gemini-3.8-live"
@@ -371,6 +371,36 @@ def test_garbage_never_crashes_the_server() -> None:
             async with raw(server) as client:
                 await client.setup()
             assert server.record.select("core_error") == []
+
+    run(main())
+
+
+def test_a_lone_surrogate_comes_back_harmless() -> None:
+    """Text that is no Unicode is answered with a replacement, not with a broken connection."""
+
+    async def main() -> None:
+        async with emulator() as server, raw(server) as client:
+            await client.setup(outputAudioTranscription={})
+            await client.ws.send('{"realtimeInput": {"text": "\\ud800"}}')
+            frames = await client.until("turnComplete")
+            assert said(frames) == "?"
+
+    run(main())
+
+
+def test_every_fault_has_its_method() -> None:
+    """The methods of Faults and the table of actions are the same list."""
+
+    async def main() -> None:
+        async with emulator() as server:
+            for action in ACTIONS:
+                method = getattr(server.faults, action)
+                given = [1.0] if action == "delay_setup" else ["{}"] if action == "send_raw" else []
+                late = CONNECT_ACTIONS | {"silent_setup", "delay_setup"}
+                method(*given, **({} if action in late else {"at": 3600}))
+            server.faults.quota()
+            server.faults.clear()
+            assert len(server.schedule) == 0
 
     run(main())
 
