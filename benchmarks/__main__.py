@@ -1,0 +1,117 @@
+"""`make bench`: measure agentd beside its references and print a table."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from benchmarks import (
+    measure_breaks,
+    measure_paths,
+    measure_scene,
+    measure_start,
+    measure_talk,
+    micro,
+)
+from benchmarks.bench import FULL, QUICK, Bench, Effort, tell
+from benchmarks.report import conditions, plain, sentence, stage_rows, write_docs, write_json
+from benchmarks.results import Results, rows
+from benchmarks.service import Service
+from benchmarks.speech import words
+from benchmarks.systems import SYSTEMS, System, reason_to_skip
+from tests.rig.sound import SoundRig, missing_programs
+
+ROOT = Path(__file__).resolve().parent.parent
+PARTS: dict[str, Callable[[Bench], None]] = {
+    "start": measure_start.measure,
+    "talk": measure_talk.measure,
+    "scene": measure_scene.measure,
+    "breaks": measure_breaks.measure,
+    "paths": measure_paths.measure,
+}
+
+
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="about three minutes, one round")
+    parser.add_argument("--only", choices=[*PARTS, "stages"], action="append", help="repeat it")
+    parser.add_argument("--systems", choices=SYSTEMS, action="append", help="repeat it")
+    parser.add_argument(
+        "--json", type=Path, default=ROOT / "benchmarks" / "results" / "last.json", metavar="FILE"
+    )
+    parser.add_argument(
+        "--write-docs", action="store_true", help="put the tables into docs/performance.md"
+    )
+    return parser.parse_args(argv)
+
+
+def chosen(names: Sequence[str] | None, results: Results, effort: Effort) -> list[System]:
+    """Return the systems to measure, with a word about those that cannot be."""
+    systems = []
+    for system in SYSTEMS.values():
+        if names and system.name not in names:
+            continue
+        if reason := reason_to_skip(system):
+            results.skip(f"{system.title}: {reason}")
+        elif not names and effort is QUICK and system.name == "agentd-aec":
+            results.skip("agentd + AEC: not in the quick run")
+        else:
+            systems.append(system)
+    return systems
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, print, write."""
+    args = arguments(argv)
+    results = Results()
+    effort = QUICK if args.quick else FULL
+    begin_s, load = time.monotonic(), os.getloadavg()[0]
+    parts = args.only or [*PARTS, "stages"]
+    systems = chosen(args.systems, results, effort)
+    if missing := missing_programs():
+        results.skip(f"everything with sound: {', '.join(missing)} missing")
+    elif not words():
+        results.skip("everything with speech: alsa-utils' spoken WAVs are missing")
+    else:
+        _with_sound(systems, effort, parts, results)
+    costs = micro.measure(results) if "stages" in parts else []
+    run = conditions(effort.name, load, time.monotonic() - begin_s)
+    titles = {system.name: system.title for system in systems}
+    print(sentence(run))
+    print("\nMedian of several, worst in brackets where it matters. ✓ ✗: agentd and its goal.\n")
+    print(plain(rows(results, titles)))
+    if costs:
+        print("\n" + plain(stage_rows(costs)))
+    for why in results.skipped:
+        print(f"not measured: {why}")
+    write_json(args.json, run, results, costs)
+    tell(f"\nsamples: {args.json}")
+    if args.write_docs:
+        write_docs(ROOT / "docs" / "performance.md", run, results, titles, costs)
+    return 0
+
+
+def _with_sound(
+    systems: Sequence[System], effort: Effort, parts: Sequence[str], results: Results
+) -> None:
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-") as name,
+        SoundRig() as rig,
+        Service(reply="tone", tone_s=effort.reply_s) as service,
+    ):
+        log = ROOT / "benchmarks" / "results" / "output.txt"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.unlink(missing_ok=True)
+        bench = Bench(rig, service, results, effort, systems, Path(name), log)
+        for part, measure in PARTS.items():
+            if part in parts:
+                measure(bench)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""What agentd is measured against, each a program of its own."""
