@@ -7,18 +7,19 @@ import subprocess
 import sys
 import wave
 from array import array
-from collections.abc import Iterator
 from itertools import pairwise
 from math import pi, sin
 from pathlib import Path
+from typing import Any
 
-import pyaudio
 import pytest
 
 from tests.rig.recording import Track, level_dbfs
 from tests.rig.sound import MIC_RATE_HZ, SPK_RATE_HZ, SoundRig
 
 pytestmark = pytest.mark.rig
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def tone(rate_hz: int, duration_s: float, pitch_hz: float = 440.0) -> bytes:
@@ -56,72 +57,45 @@ def pitch_hz(samples: array[int], rate_hz: int) -> float:
     return crossings * rate_hz / len(samples)
 
 
-@pytest.fixture
-def portaudio(rig: SoundRig) -> Iterator[pyaudio.PyAudio]:
-    """PortAudio, initialised on the rig's devices."""
-    instance = pyaudio.PyAudio()
-    yield instance
-    instance.terminate()
-
-
-def device_index(portaudio: pyaudio.PyAudio, name: str) -> int:
-    """Return the index of a PCM by its name."""
-    names = [
-        str(portaudio.get_device_info_by_index(i)["name"])
-        for i in range(portaudio.get_device_count())
-    ]
-    return names.index(name)
+def program(rig: SoundRig, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
+    """Start a PyAudio program of its own on the rig's devices."""
+    command = [sys.executable, "-m", "tests.rig.pcm", *arguments]
+    return subprocess.Popen(
+        command, cwd=ROOT, env=rig.child_env(), stderr=subprocess.DEVNULL, **options
+    )
 
 
 @pytest.mark.parametrize("pcm", ["default", "rig_mic"])
-def test_spoken_wav_arrives_through_pyaudio(
-    rig: SoundRig, portaudio: pyaudio.PyAudio, tmp_path: Path, pcm: str
-) -> None:
+def test_spoken_wav_arrives_through_pyaudio(rig: SoundRig, tmp_path: Path, pcm: str) -> None:
     """A WAV file spoken into the microphone is what a PyAudio stream on it reads."""
     path = tmp_path / "tone.wav"
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(MIC_RATE_HZ)
-        file.writeframes(tone(MIC_RATE_HZ, 1.5))
-    stream = portaudio.open(
-        rate=MIC_RATE_HZ,
-        channels=1,
-        format=pyaudio.paInt16,
-        input=True,
-        input_device_index=device_index(portaudio, pcm),
-        frames_per_buffer=320,
-    )
-    speaking = rig.start_speaking(path)
-    heard = array("h")
-    while len(heard) < 4 * MIC_RATE_HZ and level_dbfs(heard[-8000:]) < -10:
-        heard.frombytes(stream.read(320, exception_on_overflow=False))
-    speaking.wait()
-    stream.close()
-    assert level_dbfs(heard[-8000:]) == pytest.approx(-9.2, abs=0.8)
+        file.writeframes(tone(MIC_RATE_HZ, 1.0))
+    capture = program(rig, "capture", pcm, str(MIC_RATE_HZ), "4", stdout=subprocess.PIPE)
+    assert capture.stdout is not None
+    first = capture.stdout.read(2)  # it listens
+    rig.speak(path)
+    output, _ = capture.communicate(timeout=60)
+    samples = array("h", first + output)
+    heard = sounding(Track(pcm, MIC_RATE_HZ, 0.0, samples))
+    assert len(heard) / MIC_RATE_HZ == pytest.approx(1.0, abs=0.05)
+    assert level_dbfs(heard) == pytest.approx(-9.2, abs=0.5)
+    assert pitch_hz(heard, MIC_RATE_HZ) == pytest.approx(440, abs=5)
 
 
 @pytest.mark.parametrize("pcm", ["default", "rig_spk"])
-def test_pcm_played_through_pyaudio_is_recorded(
-    rig: SoundRig, portaudio: pyaudio.PyAudio, pcm: str
-) -> None:
+def test_pcm_played_through_pyaudio_is_recorded(rig: SoundRig, pcm: str) -> None:
     """A tone that PyAudio plays is on the recording: its length, its level, its pitch."""
-    stream = portaudio.open(
-        rate=SPK_RATE_HZ,
-        channels=1,
-        format=pyaudio.paInt16,
-        output=True,
-        output_device_index=device_index(portaudio, pcm),
-        frames_per_buffer=4800,
-    )
     with rig.record() as room:
-        stream.write(tone(SPK_RATE_HZ, 1.0))
-        stream.write(bytes(2 * SPK_RATE_HZ // 2))
-        room.wait_for_sound("spk")
+        play = program(rig, "play", pcm, str(SPK_RATE_HZ), stdin=subprocess.PIPE)
+        play.communicate(tone(SPK_RATE_HZ, 1.0), timeout=60)
         room.wait_for_silence("spk")
         track = room.track("spk")
         assert level_dbfs(room.track("mic").samples) == float("-inf")
-    stream.close()
+    assert play.returncode == 0
     heard = sounding(track)
     assert len(heard) / SPK_RATE_HZ == pytest.approx(1.0, abs=0.05)
     assert level_dbfs(heard) == pytest.approx(-9.2, abs=0.5)
@@ -224,20 +198,3 @@ def test_rigs_do_not_hear_each_other(rig: SoundRig) -> None:
         there.wait_for_sound("mic")
         here.wait_recorded("mic", 0.3)
         assert level_dbfs(here.track("mic").samples) == float("-inf")
-
-
-def test_child_process_finds_the_devices(rig: SoundRig) -> None:
-    """A program started with the rig's environment has the rig's devices as its default ones."""
-    code = (
-        "import pyaudio; p = pyaudio.PyAudio(); s = p.open(rate=16000, channels=1, format=8,"
-        " input=True); print(len(s.read(1600)))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env=rig.child_env(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    assert done.stdout.strip() == "3200"
