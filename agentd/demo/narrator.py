@@ -55,10 +55,10 @@ class Narrator:
                 self._tell(
                     "GoAway", f"the service ends this connection in {left_s:.0f} s", "yellow"
                 )
+            case e.Disconnected(connection=connection, cause="go away"):
+                self._tell("session", f"connection {connection} left at a quiet moment", "green")
             case e.Disconnected(cause=cause, close_code=code):
-                self._tell(
-                    "cut", f"connection lost: {cause}" + (f" ({code})" if code else ""), "red"
-                )
+                self._tell("cut", f"{cause} (code {code})" if code else cause, "red")
             case e.Resumed(connection=connection, gap_ms=gap_ms):
                 self.connections = connection
                 self.resumes.append(event)

@@ -6,7 +6,6 @@ import json
 import logging
 import math
 import re
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -84,18 +83,6 @@ def journal_fields(entry: Entry) -> dict[str, str]:
     if entry.detail:
         fields["AGENTD_TRACEBACK"] = entry.detail
     return fields
-
-
-def journal_datagram(entry: Entry) -> bytes:
-    """Return the entry in the native protocol of journald (systemd.io/JOURNAL_NATIVE_PROTOCOL)."""
-    parts: list[bytes] = []
-    for name, text in journal_fields(entry).items():
-        value = text.encode("utf-8", "replace")
-        if b"\n" in value:
-            parts.append(name.encode() + b"\n" + struct.pack("<Q", len(value)) + value + b"\n")
-        else:
-            parts.append(name.encode() + b"=" + value + b"\n")
-    return b"".join(parts)
 
 
 def text_line(entry: Entry, now: WallTime) -> str:

@@ -75,10 +75,11 @@ class Journal:
                 self._outlet.put(self._stamped(_suppressed(name, count)))
 
     def close(self) -> None:
-        """Tell what was suppressed and not told yet."""
+        """Tell what was suppressed and not told yet, and bring everything to its place."""
         with self._lock:
             for name, count in self._limit.drain():
                 self._outlet.put(self._stamped(_suppressed(name, count)))
+        self._outlet.close()
 
     def _stamped(self, entry: Entry) -> Entry:
         context: dict[str, Value] = {}

@@ -1,21 +1,21 @@
-"""Where entries go: journald's socket, a stream of text or JSON lines, or memory.
+"""Where entries go: journald, a stream of text or JSON lines, or memory.
 
 None of them blocks on journald, raises or grows: what cannot be written is counted.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-import socket
+import queue
+import threading
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Literal, Protocol, TextIO
 
 from agentd.clock import Clock, WallTime
-from agentd.service.entry import Entry, journal_datagram, json_line, text_line
+from agentd.service.entry import Entry, journal_fields, json_line, text_line
 
-JOURNAL_SOCKET = Path("/run/systemd/journal/socket")
+BACKLOG = 2000  # entries; a busy minute
+CLOSE_S = 1.0
 
 Format = Literal["auto", "journal", "text", "json"]
 
@@ -27,6 +27,9 @@ class Outlet(Protocol):
 
     def put(self, entry: Entry) -> None:
         """Write `entry` or count it as dropped; never raise."""
+
+    def close(self) -> None:
+        """Bring what is queued to its place, within a bounded time."""
 
 
 class MemoryOutlet:
@@ -40,27 +43,47 @@ class MemoryOutlet:
         """Keep `entry`."""
         self.entries.append(entry)
 
+    def close(self) -> None:
+        """Do nothing."""
+
 
 class JournaldOutlet:
-    """Sends entries to journald in its native protocol.
+    """Sends entries to journald through systemd-python, from a thread of its own.
 
-    Without systemd-python, whose `send` blocks the whole event loop while journald is stuck.
+    `sendv` blocks while journald does not read, and the loop must not. Drop policy: when `BACKLOG`
+    entries wait, the newest is dropped and counted.
     """
 
-    def __init__(self, path: Path = JOURNAL_SOCKET) -> None:
+    def __init__(self, send: Callable[..., None]) -> None:
         self.dropped = 0
-        self._path = str(path)
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-        self._socket.setblocking(False)
-        with contextlib.suppress(OSError):
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        self._send = send
+        self._waiting: queue.Queue[Entry] = queue.Queue(BACKLOG)
+        self._thread = threading.Thread(target=self._write, name="agentd journal", daemon=True)
+        self._thread.start()
 
     def put(self, entry: Entry) -> None:
-        """Send one datagram; a full or absent journald costs the entry, not the loop."""
+        """Queue an entry; returns at once."""
         try:
-            self._socket.sendto(journal_datagram(entry), self._path)
-        except OSError:
+            self._waiting.put_nowait(entry)
+        except queue.Full:
             self.dropped += 1
+
+    def close(self) -> None:
+        """Wait until everything queued is with journald, or for `CLOSE_S`."""
+        with self._waiting.all_tasks_done:
+            self._waiting.all_tasks_done.wait_for(self._is_written, CLOSE_S)
+
+    def _is_written(self) -> bool:
+        return self._waiting.unfinished_tasks == 0
+
+    def _write(self) -> None:
+        while True:
+            entry = self._waiting.get()
+            try:
+                self._send(*(f"{name}={text}" for name, text in journal_fields(entry).items()))
+            except (OSError, ValueError):
+                self.dropped += 1
+            self._waiting.task_done()
 
 
 class StreamOutlet:
@@ -82,6 +105,9 @@ class StreamOutlet:
         except (OSError, ValueError):
             self.dropped += 1
 
+    def close(self) -> None:
+        """Do nothing: every entry has been flushed."""
+
 
 def choose_outlet(
     format_: Format, *, clock: Clock, stream: TextIO, environ: Mapping[str, str]
@@ -90,7 +116,12 @@ def choose_outlet(
     if format_ == "auto":
         format_ = "journal" if _is_journal(stream, environ) else "text"
     if format_ == "journal":
-        return JournaldOutlet()
+        try:
+            from systemd.journal import sendv
+        except ImportError:  # the lines still reach the journal, as text
+            format_ = "text"
+        else:
+            return JournaldOutlet(sendv)
     return StreamOutlet(stream, json_line if format_ == "json" else text_line, clock=clock)
 
 

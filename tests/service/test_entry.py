@@ -3,7 +3,6 @@
 import json
 import logging
 import re
-import struct
 import typing
 from dataclasses import fields
 
@@ -25,7 +24,6 @@ from agentd.service.entry import (
     PRIORITIES,
     Entry,
     entry_of,
-    journal_datagram,
     journal_fields,
     json_line,
     safe_value,
@@ -73,7 +71,7 @@ def test_hostile_text_is_tamed_in_every_field_of_every_event(kind: type[Event]) 
         assert len(text) <= 1000
         assert not re.search(r"[\x00-\x1f\x7f\u202e]", text)
         assert "0123456789" not in text
-    assert len(journal_datagram(entry)) < 8192
+    assert sum(len(text) for text in journal_fields(entry).values()) < 4096
     assert len(text_line(entry, NOW).splitlines()) == 1
     assert json.loads(json_line(entry, NOW))["event"] == kind.name
 
@@ -150,12 +148,12 @@ def test_json_stays_json_with_numbers_that_json_does_not_know() -> None:
     assert "Infinity" not in line
 
 
-def test_a_multi_line_detail_uses_the_binary_form_of_the_protocol() -> None:
-    """systemd.io/JOURNAL_NATIVE_PROTOCOL: name, newline, 64-bit length, value."""
-    sent = journal_datagram(Entry("crash", logging.CRITICAL, "boom", {"none": None}, "one\ntwo"))
-    assert sent.endswith(b"AGENTD_TRACEBACK\n" + struct.pack("<Q", 7) + b"one\ntwo\n")
-    assert b"PRIORITY=2\n" in sent
-    assert b"NONE" not in sent
+def test_a_traceback_is_a_field_of_its_own() -> None:
+    """With its line breaks; a field without a value is left out."""
+    fields = journal_fields(Entry("crash", logging.CRITICAL, "boom", {"none": None}, "one\ntwo"))
+    assert fields["AGENTD_TRACEBACK"] == "one\ntwo"
+    assert fields["PRIORITY"] == "2"
+    assert "AGENTD_NONE" not in fields
 
 
 def test_a_handle_that_slips_into_an_event_is_logged_as_a_fingerprint() -> None:
