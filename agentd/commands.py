@@ -108,7 +108,7 @@ def volume(arguments: argparse.Namespace) -> int:
     if arguments.percent is None:
         answer = _ask("volume")
     else:
-        answer = _ask("volume", percent=_percent(arguments.percent))
+        answer = _ask("volume.set", percent=_percent(arguments.percent))
     print(f"volume {answer['percent']} %")
     return EXIT_OK
 

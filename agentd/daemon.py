@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import faulthandler
 import os
 import random
 import signal
@@ -37,7 +38,7 @@ from agentd.device.ringer import Ringer
 from agentd.device.sounder import Sounder
 from agentd.device.tools import DeviceTools
 from agentd.device.volume import SoftwareVolume, Volume, find_control
-from agentd.errors import EXIT_OK, ConfigError
+from agentd.errors import EXIT_FAILURE, EXIT_OK, ConfigError
 from agentd.live.connection import GenaiConnector
 from agentd.live.link import Connector
 from agentd.live.session import LiveSession
@@ -49,7 +50,7 @@ from agentd.net.path import PathChange
 from agentd.service.client import SOCKET_NAME
 from agentd.service.control import ControlServer
 from agentd.service.journal import Journal
-from agentd.service.logbridge import install, install_loop_handler
+from agentd.service.logbridge import crash_entry, install, install_loop_handler
 from agentd.service.notify import Heartbeat, Notifier
 from agentd.service.outlets import choose_outlet
 from agentd.service.statustext import status_sentence
@@ -198,7 +199,6 @@ class Daemon:
                 stage.cancel()
         self._store.close()
         self._presenter.close()
-        self._journal.close()
         return EXIT_OK
 
     def stop(self, cause: str) -> None:
@@ -464,6 +464,7 @@ def main(arguments: argparse.Namespace) -> int:
     outlet = choose_outlet(log.format, clock=clock, stream=sys.stderr, environ=os.environ)
     journal = Journal(outlet, clock=clock, level=log.level)
     install(journal)
+    faulthandler.enable()  # a starved watchdog aborts us: say where we stood
 
     async def run() -> int:
         daemon = Daemon(
@@ -475,4 +476,10 @@ def main(arguments: argparse.Namespace) -> int:
         )
         return await daemon.run()
 
-    return asyncio.run(run())
+    try:
+        return asyncio.run(run())
+    except Exception as error:  # noqa: BLE001 - told with its traceback, then systemd restarts us
+        journal.put(crash_entry(error, "main"))
+        return EXIT_FAILURE
+    finally:
+        journal.close()

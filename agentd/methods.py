@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from agentd.daemon import Daemon
 
 TEXT = {"text": Param(str, low=1, high=16_384)}
-PERCENT = {"percent": Param(int, required=False, low=0, high=100)}
+PERCENT = {"percent": Param(int, low=0, high=100)}
 
 
 def methods(daemon: Daemon) -> dict[str, Method]:
@@ -21,7 +21,8 @@ def methods(daemon: Daemon) -> dict[str, Method]:
         "status": Method(ask.status),
         "mute": Method(ask.mute, changing=True),
         "unmute": Method(ask.unmute, changing=True),
-        "volume": Method(ask.volume, PERCENT, changing=True),
+        "volume": Method(ask.volume),
+        "volume.set": Method(ask.set_volume, PERCENT, changing=True),
         "silence": Method(ask.silence, changing=True),
         "say": Method(ask.say, TEXT, changing=True),
         "instruct": Method(ask.instruct, TEXT, changing=True),
@@ -49,11 +50,13 @@ class Requests:
         """Open the microphone."""
         return _done(self.daemon.set_mute(False, by="control"), {"muted": False})
 
-    async def volume(self, params: Params) -> object:
-        """Set the volume if one is given; tell it."""
-        if "percent" in params:
-            await self.daemon.volume.set(params["percent"], by="control")
+    def volume(self, _params: Params) -> object:
+        """Tell the volume."""
         return {"percent": self.daemon.volume.percent}
+
+    async def set_volume(self, params: Params) -> object:
+        """Set the volume."""
+        return {"percent": await self.daemon.volume.set(params["percent"], by="control")}
 
     def silence(self, _params: Params) -> object:
         """Stop a ringing timer or alarm."""
