@@ -100,8 +100,9 @@ def _os_error(error: OSError, phase: Phase) -> Failure:
 
 
 def _timeout(error: TimeoutError, phase: Phase) -> Failure:
-    if error.strerror:  # ETIMEDOUT from the kernel; our own timeouts carry no number
-        return Failure(phase, Kind.UNREACHABLE, reason=safe_reason(error.strerror))
+    words: str | None = error.strerror
+    if words:  # ETIMEDOUT from the kernel; our own timeouts carry no number
+        return Failure(phase, Kind.UNREACHABLE, reason=safe_reason(words))
     waiting_for = "the handshake" if phase is Phase.HANDSHAKE else "setupComplete"
     return Failure(phase, Kind.TIMEOUT, reason=f"no answer while waiting for {waiting_for}")
 

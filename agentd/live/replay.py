@@ -305,6 +305,11 @@ class SentLog:
             if sent.position > position and not isinstance(sent.message, ToolResponse)
         ]
 
+    def drop_audio(self) -> None:
+        """Take all audio out, but leave what frames it: no activity must stay open."""
+        self._sent = deque(sent for sent in self._sent if not isinstance(sent.message, Audio))
+        self._bytes = sum(_size(sent.message) for sent in self._sent)
+
     def clear(self) -> None:
         """Forget all messages; no handle issued before now can be used for index replay."""
         self._sent.clear()

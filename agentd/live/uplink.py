@@ -202,12 +202,14 @@ class Uplink:
                 utterance.waited = False
         self._send_again(kept, now)
         activity = self._activity
-        if activity is None:
-            return
-        if activity in self.ring:
+        if activity is not None and activity in self.ring:
             self._turns.user_continued(activity.turn)
             self._light(activity.number, replay=True)
-        elif _starts(kept, activity.number) or not _starts(pending, activity.number):
+            return
+        self._unlight()
+        if activity is None:
+            return
+        if _starts(kept, activity.number) or not _starts(pending, activity.number):
             self._close_activity()  # it was lost or unwanted meanwhile, but the service has it open
         else:
             self._activity = None
@@ -222,7 +224,6 @@ class Uplink:
                 self._unlight()
                 self._ask_again(sent.utterance, now)
         audio = [sent for sent in pending if isinstance(sent.message, Audio)]
-        self._unlight()
         if audio:
             bytes_again = sum(len(s.message.pcm) for s in audio if isinstance(s.message, Audio))
             utterances = len({sent.utterance for sent in audio})
@@ -279,21 +280,23 @@ class Uplink:
         return True
 
     def _goes_on(self, item: Utterance) -> bool:
-        """Tell whether the same speech continues in another utterance, here or still to come."""
+        """Tell whether the same speech continues in the next utterance, here or still to come."""
         if not item.joins_next:
             return False
-        following = [
-            u for u in self._spoken() if u is not item and u.turn == item.turn and not u.done
-        ]
-        return bool(following) or self._join_by_s is not None
+        items = list(self.ring)
+        place = items.index(item) + 1
+        if place < len(items):
+            following = items[place]
+            return isinstance(following, Utterance) and following.turn == item.turn
+        return self._join_by_s is not None
 
     def _open(self, utterance: Utterance) -> None:
         utterance.opened = True
         utterance.deliveries += 1
         joined = self._activity is not None
         self._activity = utterance
-        self._join_by_s = None
         if joined:
+            self._join_by_s = None
             self._turns.user_continued(utterance.turn)
             return
         self._turns.user_started(utterance.turn)
@@ -397,7 +400,7 @@ class Uplink:
             for lost in self.ring.clear(now, "muted")
             if speaking is None or lost.utterance != speaking.number
         )
-        self.log.clear()
+        self.log.drop_audio()
         if speaking is not None and self._connection is not None:
             end = speaking.end or UtteranceEnded(
                 speaking.number, now, speaking.audio_ms, EndReason.CUT
