@@ -245,6 +245,13 @@ def _speech_lost(facts: Facts, _event: e.SpeechLost, now: float) -> Facts:
     return _failed(facts, "speech_lost", now)
 
 
+@_on(e.ButtonUsed)
+def _button_used(facts: Facts, event: e.ButtonUsed, now: float) -> Facts:
+    if event.action != "talk":
+        return facts
+    return replace(facts, follow_up_until_s=now + FOLLOW_UP_S)  # "go on, talk"
+
+
 @_on(e.Forgotten)
 def _forgotten(facts: Facts, _event: e.Forgotten, _now: float) -> Facts:
     return replace(facts, thinking=None, follow_up_until_s=LONG_AGO)

@@ -104,6 +104,11 @@ class CancelReply:
 
 
 @dataclass(frozen=True, slots=True)
+class Want:
+    """Somebody is about to speak: be connected."""
+
+
+@dataclass(frozen=True, slots=True)
 class ToolDone:
     """A tool has answered, failed or run out of time."""
 
@@ -133,6 +138,7 @@ Input = (
     | Reload
     | SetMute
     | CancelReply
+    | Want
     | ToolDone
     | Stop
 )

@@ -182,6 +182,7 @@ class Conversation:
             c.Reload: self._reload,
             c.SetMute: self._set_mute,
             c.CancelReply: self._cancel_reply,
+            c.Want: self._wanted,
             c.ToolDone: self._tool_done,
             c.Stop: self._stop,
         }
@@ -663,6 +664,11 @@ class Conversation:
             self._turns.barge_in("local")
             self._want()
         self._uplink.hear(speech)
+
+    def _wanted(self, given: c.Want) -> None:
+        del given
+        self._last_activity_s = self._now
+        self._want()
 
     def _want(self) -> None:
         """Somebody speaks: a connection is wanted now."""

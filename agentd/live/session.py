@@ -142,6 +142,10 @@ class LiveSession:
         """Stop the reply that is being spoken or awaited."""
         self._feed(c.CancelReply(by))
 
+    def wake(self) -> None:
+        """Connect if that was put off: somebody is about to speak."""
+        self._feed(c.Want())
+
     def mute(self) -> None:
         """Let nothing leave the device any more; what waits is dropped and announced."""
         self._feed(c.SetMute(muted=True))

@@ -487,3 +487,13 @@ def test_events_of_the_device_carry_no_label() -> None:
     names = {field.name for kind in kinds for field in fields(kind)}
     assert names == {"kind", "number", "in_s", "late_s"}
     assert e.TimerMissed.level == logging.WARNING
+
+
+def test_the_talk_button_opens_a_listening_window() -> None:
+    """The light says "go on, talk" for as long as after an answer; other presses do not."""
+    talk = e.ButtonUsed(gesture="tap", action="talk")
+    facts = fold(talk, facts=UP)
+    assert state(facts) is DeviceState.FOLLOW_UP
+    assert derive(facts, NOW).until == NOW + f.FOLLOW_UP_S
+    stop = e.ButtonUsed(gesture="tap", action="stop_reply")
+    assert fold(stop, facts=UP) is UP
