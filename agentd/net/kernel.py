@@ -1,25 +1,32 @@
-"""The kernel behind the network monitor: an rtnetlink socket, and a fake beside it."""
+"""The kernel behind the network monitor, asked through netlink, and a fake beside it."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
-import itertools
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol, TypeVar
+from typing import Any, Protocol
 
-from agentd.net import rtnetlink as rt
-from agentd.net.path import Snapshot
+from agentd.net.path import Hop, Link, Snapshot
 
 # Looked up, never sent to: any address that only a default route reaches will do.
 PROBES = ("8.8.8.8", "2001:4860:4860::8888")
 
-_TIMEOUT_S = 2.0
+# Everything that can move the path: RTNLGRP_LINK, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE,
+# IPV6_IFADDR, IPV6_ROUTE and IPV6_RULE of rtnetlink(7), as the bits of a bind(2) mask.
+GROUPS = sum(1 << (group - 1) for group in (1, 5, 7, 8, 9, 11, 19))
+
+# linux/if.h, linux/if_addr.h, linux/rtnetlink.h
+IFF_UP = 0x1
+IFF_LOWER_UP = 0x10000
+IFA_F_DADFAILED = 0x08
+IFA_F_TENTATIVE = 0x40
+_PASSABLE = (1, 2)  # RTN_UNICAST, RTN_LOCAL; the others are unreachable, blackhole, prohibit
+
 _DUMP_TRIES = 5
 _DATAGRAM_BYTES = 65_536
 _NETLINK_ROUTE = 0
-_T = TypeVar("_T")
 
 
 class Subscription(Protocol):
@@ -93,8 +100,7 @@ class NetlinkSubscription:
         self.overruns = 0
         self._notify = notify
         self._loop = asyncio.get_running_loop()
-        self._socket = _open(rt.GROUPS)
-        self._socket.setblocking(False)
+        self._socket = _open(GROUPS)
         self._loop.add_reader(self._socket, self._knock)
 
     @property
@@ -123,7 +129,7 @@ class NetlinkSubscription:
 
 
 class NetlinkKernel:
-    """The real kernel. Needs no privilege, only AF_NETLINK."""
+    """The real kernel, asked through pyroute2. Needs no privilege, only AF_NETLINK."""
 
     def __init__(self, probes: Sequence[str] = PROBES) -> None:
         self._probes = tuple(probes)
@@ -134,70 +140,61 @@ class NetlinkKernel:
 
     def snapshot(self) -> Snapshot:
         """Ask for the way to each probe, the interfaces on it and all addresses."""
-        with _open(0) as sock:
-            sock.settimeout(_TIMEOUT_S)
-            query = _Query(sock)
-            hops = tuple(hop for probe in self._probes if (hop := query.route(probe)))
-            links = tuple(
-                link for index in sorted({h.index for h in hops}) if (link := query.link(index))
-            )
-            return Snapshot(hops, links, query.addresses())
+        from pyroute2 import IPRoute  # 10 MiB and a second on a Pi: not before the SDK has loaded
+        from pyroute2.netlink.exceptions import NetlinkDumpInterrupted, NetlinkError
 
-
-class _Query:
-    """Questions and answers over one socket."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._socket = sock
-        self._sequence = itertools.count(1)
-
-    def route(self, destination: str) -> rt.Hop | None:
-        try:
-            return rt.read_route(self._one(rt.ask_route, destination))
-        except rt.Refusal:  # unreachable, or a family this kernel does not have
-            return None
-
-    def link(self, index: int) -> rt.Link | None:
-        try:
-            return rt.read_link(self._one(rt.ask_link, index))
-        except rt.Refusal:  # gone since the last question
-            return None
-
-    def addresses(self) -> frozenset[tuple[int, str]]:
-        answer: list[rt.Message] = []
-        for _ in range(_DUMP_TRIES):
-            sequence = next(self._sequence)
-            answer = list(self._answers(rt.ask_addresses(sequence), sequence))
-            if not any(message.flags & rt.NLM_F_DUMP_INTR for message in answer):
-                break  # else the table changed in the middle: ask again
-        found = (rt.read_address(m) for m in answer if m.type == rt.RTM_NEWADDR)
-        return frozenset(pair for pair in found if pair is not None)
-
-    def _one(self, ask: Callable[[int, _T], bytes], about: _T) -> rt.Message:
-        sequence = next(self._sequence)
-        return next(self._answers(ask(sequence, about), sequence))
-
-    def _answers(self, request: bytes, sequence: int) -> Iterator[rt.Message]:
-        """Yield the answers up to the end of a dump; a single answer needs one `next` only."""
-        self._socket.sendto(request, (0, 0))
-        while True:
-            data, (port, _groups) = self._socket.recvfrom(_DATAGRAM_BYTES)
-            if port != 0:
-                continue  # not from the kernel
+        with IPRoute() as kernel:
             try:
-                for message in rt.messages(data):
-                    if message.sequence != sequence:
-                        continue
-                    rt.check(message)
-                    if message.type == rt.NLMSG_DONE:
-                        return
-                    yield message
-            except rt.MalformedMessage as error:
-                raise OSError(errno.EBADMSG, f"unreadable netlink message: {error}") from None
+                hops = tuple(hop for probe in self._probes for hop in _hops(kernel, probe))
+                indices = sorted({hop.index for hop in hops})
+                links = tuple(link for index in indices for link in _links(kernel, index))
+                for attempt in range(_DUMP_TRIES):
+                    try:
+                        return Snapshot(hops, links, frozenset(_addresses(kernel)))
+                    except NetlinkDumpInterrupted:  # the table changed in the middle: ask again
+                        if attempt == _DUMP_TRIES - 1:
+                            raise
+            except NetlinkError as error:
+                raise OSError(error.code, f"the kernel refuses a route query: {error}") from None
+        raise AssertionError("unreachable")
+
+
+def _hops(kernel: Any, probe: str) -> Iterator[Hop]:
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    try:
+        answers = list(kernel.route("get", dst=probe))
+    except NetlinkError:  # unreachable, or a family this kernel does not have
+        return
+    for answer in answers:
+        index, source = answer.get("oif"), answer.get("prefsrc")
+        if answer["type"] in _PASSABLE and isinstance(index, int) and source:
+            yield Hop(answer["family"], index, source, answer.get("gateway") or "")
+
+
+def _links(kernel: Any, index: int) -> Iterator[Link]:
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    try:
+        answers = list(kernel.link("get", index=index))
+    except NetlinkError:  # gone since the last question
+        return
+    for answer in answers:
+        up = answer["flags"] & (IFF_UP | IFF_LOWER_UP) == IFF_UP | IFF_LOWER_UP
+        yield Link(answer["index"], answer.get("ifname") or "", up)
+
+
+def _addresses(kernel: Any) -> Iterator[tuple[int, str]]:
+    for answer in kernel.get_addr():
+        flags = answer.get("IFA_FLAGS") or answer["flags"]
+        # On a point-to-point link (a mobile modem) IFA_ADDRESS is the peer's.
+        address = answer.get("local") or answer.get("address")
+        if address and not flags & (IFA_F_TENTATIVE | IFA_F_DADFAILED):
+            yield answer["index"], address
 
 
 def _open(groups: int) -> socket.socket:
-    kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
+    kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
     sock = socket.socket(socket.AF_NETLINK, kind, _NETLINK_ROUTE)
     try:
         sock.bind((0, groups))

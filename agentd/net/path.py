@@ -13,9 +13,26 @@ import math
 import socket
 from dataclasses import dataclass, field
 
-from agentd.net.rtnetlink import Hop, Link
-
 MAX_HOLD = 5  # a path that keeps changing is told after this many debounce times
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A network interface."""
+
+    index: int
+    name: str
+    up: bool  # administratively up and with a carrier
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """The kernel's choice for a destination: out of which interface, from which address."""
+
+    family: int  # socket.AF_INET or AF_INET6
+    index: int
+    source: str
+    gateway: str  # empty when on-link
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from agentd.net.path import (
     MAX_HOLD,
     OFFLINE,
+    Hop,
+    Link,
     NetworkPath,
     PathChange,
     PathTracker,
@@ -17,7 +19,6 @@ from agentd.net.path import (
     Snapshot,
     path_of,
 )
-from agentd.net.rtnetlink import Hop, Link
 
 WLAN, WWAN = Link(3, "wlan0", up=True), Link(4, "wwan0", up=True)
 
