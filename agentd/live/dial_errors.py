@@ -49,7 +49,8 @@ def _plain(kind: Kind) -> Callable[[Any, Phase], Failure]:
 
 def _api_error(error: APIError, phase: Phase) -> Failure:
     """Read a close before setupComplete; the SDK makes 1006 of a missing close frame."""
-    code = error.code if isinstance(error.code, int) else 0
+    seen: Any = error.code  # the SDK promises a number; a strange frame may leave none
+    code = seen if isinstance(seen, int) else 0
     kind = Kind.DROPPED if code == 1006 else Kind.CLOSED
     return Failure(phase, kind, code, safe_reason(error.details))
 
@@ -100,9 +101,8 @@ def _os_error(error: OSError, phase: Phase) -> Failure:
 
 
 def _timeout(error: TimeoutError, phase: Phase) -> Failure:
-    words: str | None = error.strerror
-    if words:  # ETIMEDOUT from the kernel; our own timeouts carry no number
-        return Failure(phase, Kind.UNREACHABLE, reason=safe_reason(words))
+    if error.args and isinstance(error.args[0], int):  # ETIMEDOUT from the kernel, not our bound
+        return Failure(phase, Kind.UNREACHABLE, reason=safe_reason(error))
     waiting_for = "the handshake" if phase is Phase.HANDSHAKE else "setupComplete"
     return Failure(phase, Kind.TIMEOUT, reason=f"no answer while waiting for {waiting_for}")
 

@@ -9,6 +9,7 @@ import hashlib
 import json
 
 from agentd.config import Settings
+from agentd.live.resumption import Identity
 
 # A session ends with a change of these; a handle issued under others is not used.
 BINDING = ("backend", "model", "project", "location", "base_url")
@@ -44,6 +45,19 @@ def differs(before: Settings, after: Settings) -> set[str]:
 def same_session(before: Settings, after: Settings) -> bool:
     """Tell whether the session can go on under the new settings."""
     return not differs(before, after) & set(BINDING)
+
+
+def identity(settings: Settings, endpoint: str) -> Identity:
+    """Return what a handle issued under these settings is bound to."""
+    live = settings.live
+    vertex = live.backend == "vertex"
+    return Identity(
+        live.backend,
+        (live.project or "") if vertex else "",
+        live.location if vertex else "",
+        live.model,
+        endpoint,
+    )
 
 
 def digest(settings: Settings, instruction: str | None) -> str:

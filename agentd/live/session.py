@@ -18,10 +18,12 @@ from agentd.config import Settings
 from agentd.events import Downlink, Emit, Event, LinkChanged, PlaybackMark, Speech
 from agentd.live import commands as c
 from agentd.live.connection import endpoint
-from agentd.live.conversation import SESSION, TRANSCRIPT, Conversation, SessionStatus
+from agentd.live.conversation import Conversation
 from agentd.live.failures import Failure, Kind, Phase, safe_reason
 from agentd.live.link import CLOSED_BY_US, Connector, Link, LinkFailed
+from agentd.live.memory import SESSION, TRANSCRIPT
 from agentd.live.messages import Audio, ClientMessage
+from agentd.live.status import SessionStatus
 from agentd.live.store import ConversationStore
 from agentd.live.tools import Toolbox
 from agentd.waiting import wait_for_event

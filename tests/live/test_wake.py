@@ -13,10 +13,10 @@ def test_the_button_wakes_a_released_session() -> None:
     world = World(settings(idle_release_min=1.0)).start().connect()
     world.advance(90.0)
     assert world.told(e.Released)
-    assert world.state is State.RELEASED
+    assert world.is_in(State.RELEASED)
     dials = world.conversation.status(world.now, world.wall).dials
     world.give(c.Want())
-    assert world.state is State.DIALING
+    assert world.is_in(State.DIALING)
     assert world.conversation.status(world.now, world.wall).dials == dials + 1
 
 
@@ -26,9 +26,9 @@ def test_the_button_puts_off_the_rest() -> None:
     world.advance(50.0)
     world.give(c.Want())
     world.advance(30.0)
-    assert world.state is State.LIVE
+    assert world.is_in(State.LIVE)
     world.advance(40.0)
-    assert world.state is State.RELEASED
+    assert world.is_in(State.RELEASED)
 
 
 def test_a_live_session_is_left_alone() -> None:

@@ -7,6 +7,7 @@ invariants too.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -116,6 +117,22 @@ class World:
         )
         self.states: dict[str, list[ClientMessage]] = {}  # by handle, when indices are told
         self.polite = True  # the peer answers our closes
+        self._rules: dict[type, Callable[[Any], object]] = {
+            c.Dial: self._check_dial,
+            c.Send: self._check_send,
+            c.PurgeAudio: lambda command: None,
+            c.Close: self._closes,
+            c.SetTimer: self._sets_timer,
+            c.CancelTimer: lambda command: self.timers.pop(command.name, None),
+            c.Emit: lambda command: self._check_event(command.event),
+            c.EmitInLine: lambda command: self._check_event(command.event),
+            c.Deliver: lambda command: self.delivered.append(command.value),
+            c.Store: self._stores,
+            c.CallTool: self._calls_tool,
+            c.CancelTool: lambda command: self.tools.pop(command.key, None),
+            c.Outcome: lambda command: self.outcomes.append(command.text),
+            c.Finished: self._finishes,
+        }
 
     # ── driving ──
 
@@ -140,6 +157,10 @@ class World:
     def state(self) -> State:
         """The session's state."""
         return self.conversation.state
+
+    def is_in(self, *states: State) -> bool:
+        """Tell whether the session is in one of these states."""
+        return self.conversation.state in states
 
     @property
     def wire(self) -> Wire:
@@ -172,9 +193,8 @@ class World:
         if wire is not None and wire.ready:
             update = fields.get("resumption")
             in_use = wire is self.wire and self.state in (State.LIVE, State.LEAVING)
-            if in_use and isinstance(update, ResumptionUpdate):
-                if update.resumable and update.handle:
-                    self.good_handle = update.handle
+            if in_use and isinstance(update, ResumptionUpdate) and update.resumable:
+                self.good_handle = update.handle or self.good_handle
             self.give(c.Received(wire.number, ServerMessage(**fields)))
         return self
 
@@ -289,36 +309,31 @@ class World:
     # ── checks ──
 
     def _carry_out(self, command: c.Command) -> None:
-        match command:
-            case c.Dial():
-                self._check_dial(command)
-            case c.Send():
-                self._check_send(command)
-            case c.Close(connection, graceful):
-                wire = self.open_wire
-                assert wire is not None and wire.number == connection, "closes what is not open"
-                wire.closing = True
-                wire.aborted = wire.aborted or not graceful
-            case c.SetTimer(name, at_s):
-                assert at_s == at_s and at_s < float("inf")
-                self.timers[name] = at_s
-            case c.CancelTimer(name):
-                self.timers.pop(name, None)
-            case c.Emit(event) | c.EmitInLine(event):
-                self._check_event(event)
-            case c.Deliver(value):
-                self.delivered.append(value)
-            case c.Store(name, document):
-                self.documents[name] = document
-            case c.CallTool(key):
-                self.tools[key] = command
-            case c.CancelTool(key):
-                self.tools.pop(key, None)
-            case c.Outcome(text):
-                self.outcomes.append(text)
-            case c.Finished():
-                assert self.open_wire is None, "finished beside an open connection"
-                self.finished = True
+        rule = self._rules.get(type(command))
+        assert rule is not None, f"the world does not know {command}"
+        rule(command)
+
+    def _closes(self, command: c.Close) -> None:
+        wire = self.open_wire
+        assert wire is not None, "closes what is not open"
+        assert wire.number == command.connection, "closes another connection"
+        wire.closing = True
+        wire.aborted = wire.aborted or not command.graceful
+
+    def _sets_timer(self, command: c.SetTimer) -> None:
+        assert command.at_s < float("inf")
+        self.timers[command.name] = command.at_s
+
+    def _stores(self, command: c.Store) -> None:
+        self.documents[command.name] = command.document
+
+    def _calls_tool(self, command: c.CallTool) -> None:
+        self.tools[command.key] = command
+
+    def _finishes(self, command: c.Finished) -> None:
+        del command
+        assert self.open_wire is None, "finished beside an open connection"
+        self.finished = True
 
     def _check_dial(self, command: c.Dial) -> None:
         assert self.open_wire is None, "dials beside an open connection"
@@ -337,8 +352,10 @@ class World:
 
     def _check_send(self, command: c.Send) -> None:
         wire = self.open_wire
-        assert wire is not None and wire.number == command.connection, "sends on a dead connection"
-        assert wire.ready and not wire.closing, "sends on a connection that is not live"
+        assert wire is not None, "sends without a connection"
+        assert wire.number == command.connection, "sends on a dead connection"
+        assert wire.ready, "sends before setup is complete"
+        assert not wire.closing, "sends after the close"
         message = command.message
         if isinstance(message, Audio):
             assert self.lit is not None, "audio outside UplinkOpened and UplinkClosed"
@@ -413,18 +430,20 @@ class World:
             self._answer_closes()
             if self.state is State.DIALING:
                 self.connect()
-            elif self.state in (State.LIVE, State.LEAVING) and self.wire.unanswered:
+            elif self.is_in(State.LIVE, State.LEAVING) and self.wire.unanswered:
                 self.reply()
             for key in list(self.tools):
                 del self.tools[key]
                 self.give(c.ToolDone(key, "answered", {}))
-            if self.state is State.LIVE and not self.wire.unanswered:
+            if self._is_calm():
                 # no timer may bring it down again, except to find more to do
                 self.advance(min(30.0, until - self.now))
-                if self.state is State.LIVE and not self.wire.unanswered:
+                if self._is_calm():
                     return
-            elif self.state is State.RELEASED:
-                return
             else:
-                self.advance(0.05 if self.state in (State.LIVE, State.LEAVING) else 5.0)
+                self.advance(0.05 if self.is_in(State.LIVE, State.LEAVING) else 5.0)
         raise AssertionError(f"still {self.state} after {seconds} s of good weather")
+
+    def _is_calm(self) -> bool:
+        live = self.is_in(State.LIVE) and not self.wire.unanswered
+        return live or self.is_in(State.RELEASED)

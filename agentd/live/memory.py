@@ -1,0 +1,195 @@
+"""What is kept of the conversation: handles, transcript, and an instruction given by word.
+
+Decides what goes into the two documents on disk. What comes from them may have been written by
+anyone and is checked in `resumption` and `transcript`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agentd import events
+from agentd.config import Settings
+from agentd.events import Event
+from agentd.live.commands import Store
+from agentd.live.effects import Effects
+from agentd.live.messages import ResumptionUpdate
+from agentd.live.plan import digest, identity
+from agentd.live.resumption import (
+    Choice,
+    Handle,
+    Ladder,
+    fingerprint,
+    handle_from_document,
+    handle_to_document,
+)
+from agentd.live.transcript import Exchange, Journal
+
+SESSION, TRANSCRIPT = "session", "transcript"  # names of the documents
+VERSION = 1
+MAX_INSTRUCTION_CHARS = 65_536
+
+
+class Memory:
+    """The ladder of handles, the journal, and the instruction in force."""
+
+    def __init__(self, settings: Settings, effects: Effects, endpoint: str) -> None:
+        privacy = settings.privacy
+        self.ladder = Ladder()
+        self.journal = Journal(
+            max_turns=privacy.transcript_max_turns,
+            max_age_s=privacy.transcript_max_age_h * 3600.0,
+            enabled=privacy.restore_context,
+        )
+        self._settings = settings
+        self._identity = identity(settings, endpoint)
+        self._effects = effects
+        self._spoken_instruction: str | None = None  # in place of the configured one
+
+    def load(self, session: object, transcript: object) -> None:
+        """Take over what the store held."""
+        self.journal.load(transcript)
+        if not isinstance(session, dict) or session.get("version") != VERSION:
+            return
+        handles = session.get("handles")
+        found = [handle_from_document(h) for h in handles[:2]] if isinstance(handles, list) else []
+        self.ladder = Ladder(*[handle for handle in found if handle is not None])
+        text, basis = session.get("instruction"), session.get("instruction_basis")
+        # an instruction given by word holds until the configured one changes
+        if isinstance(text, str) and basis == self._instruction_basis():
+            self._spoken_instruction = text[:MAX_INSTRUCTION_CHARS]
+
+    def configure(self, settings: Settings, endpoint: str) -> None:
+        """Take new settings; what privacy no longer allows is deleted at once."""
+        before, self._settings = self._settings, settings
+        self._identity = identity(settings, endpoint)
+        privacy = settings.privacy
+        self.journal.limit(
+            max_turns=privacy.transcript_max_turns,
+            max_age_s=privacy.transcript_max_age_h * 3600.0,
+            enabled=privacy.restore_context,
+        )
+        if before.privacy.restore_context and not privacy.restore_context:
+            self._effects.do(Store(TRANSCRIPT, None))
+        if before.live.system_instruction != settings.live.system_instruction:
+            self._spoken_instruction = None  # the file has the last word
+
+    # ── instruction ──
+
+    @property
+    def instruction(self) -> str:
+        """Return the system instruction in force."""
+        if self._spoken_instruction is None:
+            return self._settings.live.system_instruction
+        return self._spoken_instruction
+
+    def instruct(self, text: str) -> None:
+        """Put an instruction in force."""
+        self._spoken_instruction = text[:MAX_INSTRUCTION_CHARS]
+        self.save()
+
+    def _instruction_basis(self) -> str:
+        return fingerprint(self._settings.live.system_instruction)
+
+    # ── handles ──
+
+    def choose(self) -> Choice:
+        """Return the best way to dial."""
+        effects = self._effects
+        return self.ladder.choose(
+            self._identity,
+            lifetime_s=self._settings.handle_lifetime_s,
+            now=effects.now,
+            wall=effects.wall,
+            can_restore=bool(self.exchanges()),
+        )
+
+    def offer(self, update: ResumptionUpdate, consumed: int | None) -> None:
+        """Take an update; a new handle is stored."""
+        effects = self._effects
+        template = Handle(
+            "",
+            self._identity,
+            effects.wall,
+            digest(self._settings, self._spoken_instruction),
+            alive_s=effects.now,
+            alive=effects.wall,
+            consumed=consumed,
+        )
+        stored = self.ladder.offer(update, template)
+        if stored is not None:
+            self.save(events.HandleStored(handle=fingerprint(stored.value)))
+
+    def drop(self, handle: Handle, cause: str) -> None:
+        """Never use a handle again."""
+        self.ladder.drop(handle, cause)
+        self._effects.emit(events.HandleDropped(handle=fingerprint(handle.value), cause=cause))
+        self.save()
+
+    def began_fresh(self) -> None:
+        """Note that a fresh session stands."""
+        had_handles = self.ladder.newest is not None
+        self.ladder.began_fresh()
+        if had_handles:
+            self.save()
+
+    def was_alive(self) -> None:
+        """Note that the session was alive just now; the lifetime of its handles starts anew."""
+        self.ladder.touch(self._effects.now, self._effects.wall)
+        self.save()
+
+    @property
+    def resumable(self) -> bool:
+        """Tell whether leaving now would lose nothing.
+
+        The newest handle is up to date, or there is none that the next connection could use.
+        """
+        newest = self.ladder.newest
+        usable = newest is not None and newest.identity == self._identity
+        return self.ladder.resumable or not usable
+
+    @property
+    def consumed(self) -> int | None:
+        """Return the log position that every handle in use has passed, if all tell theirs."""
+        in_use = [h for h in (self.ladder.newest, self.ladder.previous) if h is not None]
+        reach = [handle.consumed for handle in in_use if handle.consumed is not None]
+        return min(reach) if reach and len(reach) == len(in_use) else None
+
+    # ── transcript ──
+
+    def exchanges(self) -> tuple[Exchange, ...]:
+        """Return what a fresh session may be told."""
+        return self.journal.recent(self._effects.now, self._effects.wall)
+
+    def add(self, user: str, model: str) -> None:
+        """Keep an exchange."""
+        if self.journal.add(user, model, self._effects.now, self._effects.wall):
+            self._effects.do(Store(TRANSCRIPT, self.journal.to_document()))
+
+    # ── all ──
+
+    def forget(self) -> str:
+        """Delete everything, here and on disk; return what it was."""
+        what = [
+            "the session at the service" if self.ladder.newest else "no stored session",
+            f"{len(self.journal)} turns of transcript",
+        ]
+        if self._spoken_instruction is not None:
+            what.append("the spoken instruction")
+        self.ladder.forget("forgotten")
+        self.journal.clear()
+        self._spoken_instruction = None
+        self._effects.do(Store(SESSION, None))
+        self._effects.do(Store(TRANSCRIPT, None))
+        return ", ".join(what)
+
+    def save(self, stored: Event | None = None) -> None:
+        """Have the session document written; `stored` is told when it is safe."""
+        handles = [h for h in (self.ladder.newest, self.ladder.previous) if h is not None]
+        document: dict[str, Any] = {
+            "version": VERSION,
+            "handles": [handle_to_document(handle) for handle in handles],
+            "instruction": self._spoken_instruction,
+            "instruction_basis": self._instruction_basis(),
+        }
+        self._effects.do(Store(SESSION, document, stored))
