@@ -42,9 +42,14 @@ class Effort:
     breaks: int
     dial_loop_s: float
 
+    @property
+    def is_quick(self) -> bool:
+        """Say whether minutes matter more than comparisons."""
+        return self.rounds == 1
 
-QUICK = Effort("quick", 1, 2, 6.0, 2, 2.5, 3.0, 1, 34.0, 1, 8.0)
-FULL = Effort("full", 3, 5, 20.0, 4, 6.0, 6.0, 2, 150.0, 3, 60.0)
+
+QUICK = Effort("quick", 1, 1, 4.0, 1, 2.5, 2.5, 1, 24.0, 1, 0.0)
+FULL = Effort("full", 2, 5, 15.0, 4, 5.0, 5.0, 2, 150.0, 2, 60.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +123,7 @@ def said_at(said: Said, microphone: Track) -> float:
     begin = microphone.index(said.asked_s - 0.1)
     lead = int(np.flatnonzero(np.abs(said.clip.samples) > 300)[0])
     needle = said.clip.samples[lead : lead + NEEDLE]
-    window = heard[begin : begin + round(SAID_WITHIN_S * microphone.rate_hz) + len(needle)]
+    window = heard[begin:][: round(SAID_WITHIN_S * RATE_HZ) + lead + len(needle)]
     place, score = best_place(needle, window)
     if score < 0.9:
         raise LookupError(f"{said.clip.name} is not in the recording (best match {score:.2f})")

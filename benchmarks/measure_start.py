@@ -6,6 +6,7 @@ import time
 
 from benchmarks.bench import Bench, of_track, recording, start_saying, tell
 from benchmarks.match import best_place
+from benchmarks.process import cpu_s
 from benchmarks.service import kind
 from benchmarks.speech import utterance
 from benchmarks.systems import System, started
@@ -19,7 +20,8 @@ DEADLINE_S = 10.0
 
 def measure(bench: Bench) -> None:
     """Measure every system, interleaved; a first round warms caches and is thrown away."""
-    for number in range(-1, bench.effort.starts):
+    first = 0 if bench.effort.is_quick else -1
+    for number in range(first, bench.effort.starts):
         for system in bench.systems:
             tell(f"start {number + 1}/{bench.effort.starts}: {system.name}")
             _once(bench, system, count=number >= 0)
@@ -31,6 +33,7 @@ def _once(bench: Bench, system: System, *, count: bool) -> None:
     with recording(bench.rig) as recorder:
         with started(system, bench.environment(), keep=bench.log) as running:
             setup = bench.service.wait(kind("setup", "in"), since=since, timeout_s=DEADLINE_S)
+            used_s = cpu_s(running.pid)
             audio = bench.service.wait(kind("audio", "in"), since=since, timeout_s=DEADLINE_S)
             time.sleep(GATHER_S)
             if audio is None or setup is None:
@@ -42,6 +45,7 @@ def _once(bench: Bench, system: System, *, count: bool) -> None:
     if not count or setup is None or audio is None:
         return
     bench.results.add("setup_s", system.name, setup.at_s - running.exec_s)
+    bench.results.add("cpu_start_s", system.name, used_s)
     bench.results.add("first_audio_s", system.name, audio.at_s - running.exec_s)
     wire = bench.wire(since).samples
     # Skip up to 50 ms that a resampler or a stream's beginning may have touched.

@@ -15,7 +15,7 @@ from benchmarks.speech import RATE_HZ, utterance
 from benchmarks.systems import Running, System, started
 from tests.rig.recording import Recorder, Track
 
-SETTLE_S = 4.0
+SETTLE_S = 3.5
 """From setupComplete until CPU is counted: imports and freshly opened streams have calmed down."""
 INTO_REPLY_S = 1.2
 """Where in the reply somebody interrupts."""

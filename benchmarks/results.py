@@ -74,16 +74,19 @@ def shown(metric: Metric, values: Iterable[float]) -> str:
     return f"{text} ({worst})" if metric.worst and len(numbers) > 1 and worst != text else text
 
 
-def reached(metric: Metric, results: Results, system: str) -> bool | None:
-    """Say whether a system is within the metric's goal; None if that cannot be said."""
+def reached(metric: Metric, results: Results, system: str) -> str:
+    """Say whether a system is within the metric's goal: ✓, ≈ (within the noise), ✗, or nothing."""
     value = results.median(metric.key, system)
     if metric.bound is None or value is None:
-        return None
+        return ""
     reference, factor, addend = metric.bound
-    if not reference:
-        return value <= addend
-    base = results.median(metric.key, reference)
-    return None if base is None else value <= base * factor + addend
+    base = results.median(metric.key, reference) if reference else 0.0
+    if base is None:
+        return ""
+    limit = base * factor + addend
+    if value <= limit:
+        return "✓"
+    return "≈" if value <= limit * (1 + metric.noise) else "✗"
 
 
 def rows(results: Results, systems: Mapping[str, str]) -> list[list[str]]:
@@ -98,7 +101,6 @@ def rows(results: Results, systems: Mapping[str, str]) -> list[list[str]]:
             words[system] if system in words else shown(metric, by_system.get(system, ()))
             for system in systems
         ]
-        verdict = reached(metric, results, "agentd")
-        mark = {True: "✓", False: "✗", None: ""}[verdict]
+        mark = reached(metric, results, "agentd")
         table.append([metric.title, metric.unit, *cells, metric.goal, mark])
     return table
