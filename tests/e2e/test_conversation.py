@@ -1,0 +1,228 @@
+"""One word in, its answer out: through ALSA, the real SDK, TLS and back."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from agentd import events
+from agentd.clock import SystemClock
+from agentd.config import Loaded, parse
+from agentd.daemon import Daemon, Parts
+from agentd.device.patterns import LightKind, Look
+from agentd.emulator import Emulator, EmulatorOptions
+from agentd.live.commands import SetupPlan
+from agentd.live.connection import GenaiConnector
+from agentd.live.link import Connector, Link
+from agentd.live.messages import Audio, ClientMessage, ServerMessage
+from agentd.live.tools import Toolbox
+from agentd.service.journal import Journal
+from agentd.service.notify import Notifier
+from agentd.service.outlets import MemoryOutlet
+from tests.e2e.driver import (
+    API_KEY,
+    DEADLINE_S,
+    PLAIN,
+    Event,
+    files,
+    home,
+    merged,
+    recording,
+    run,
+    show,
+    speaking,
+)
+from tests.e2e.sounds import SPK_HZ, Room, match, needs_words, samples, seconds, word
+from tests.rig.sound import SoundRig
+
+pytestmark = [pytest.mark.slow, needs_words]
+
+PARROT = EmulatorOptions(latency_s=0.1, connection_limits=False)
+ALIKE = 0.8
+"""Likeness of a sound and its copy resampled twice; of two different words it is below 0.3."""
+
+
+@pytest.mark.rig
+def test_a_word_into_the_microphone_comes_back_from_the_speaker(
+    rig: SoundRig, tmp_path: Path
+) -> None:
+    """The parrot's reply is recorded at the speaker, and the lights told what happened."""
+
+    async def main() -> None:
+        async with Emulator(PARROT) as emulator:
+            with home(tmp_path, emulator, rig=rig) as house:
+                async with speaking(house) as speaker, recording(rig) as room:
+                    await speaker.wait_notified("READY=1")
+                    await speaker.wait_event("session_fresh")
+                    since = speaker.mark()
+                    rig.start_speaking(word("Front_Center"))
+                    turn = await speaker.wait_event("turn")
+                    await speaker.state("idle")
+                    spk, mic = room.track("spk"), room.track("mic")
+                shown = [s for s in speaker.shown(since) if s != "follow_up"]
+                assert shown == ["listening", "thinking", "speaking", "idle"]
+                said = match(samples(word("Front_Center")), samples(mic.samples))
+                heard = match(samples(word("Front_Center", SPK_HZ)), samples(spk.samples))
+                show(
+                    f"likeness at the microphone {said.likeness:.3f}, speaker {heard.likeness:.3f}"
+                )
+                assert said.likeness > ALIKE
+                assert heard.likeness > ALIKE
+                assert turn["heard_ms"] >= seconds(word("Front_Center")) * 1000
+                assert not turn["interrupted"]
+                statuses = [s for s in speaker.notified if s.startswith("STATUS=")]
+                assert len(statuses) > 1
+                assert "STOPPING=1" in speaker.notified
+                assert not speaker.told("gpio_unavailable")
+                assert_lit_before_it_leaves(speaker.told("state"), emulator)
+
+    run(main())
+
+
+def assert_lit_before_it_leaves(states: list[Event], emulator: Emulator) -> None:
+    """Audio arrives at the service only after the light went on; late by transit at most."""
+    spans: list[tuple[float, float]] = []
+    for event in states:
+        if event["after"] == "listening":
+            spans.append((event.wall_s, float("inf")))
+        elif event["before"] == "listening":
+            spans[-1] = (spans[-1][0], event.wall_s)
+    for entry in emulator.record.select("audio", direction="in"):
+        rounding_s, transit_s = 0.001, 1.0
+        assert any(on - rounding_s <= entry.wall <= off + transit_s for on, off in spans), entry
+
+
+class Ordered:
+    """One list of what the light showed and what was sent, in the order in which it happened."""
+
+    def __init__(self, connector: Connector) -> None:
+        self.happened: list[str] = []
+        self._connector = connector
+
+    @property
+    def kind(self) -> LightKind:
+        return LightKind.RGB
+
+    def show(self, look: Look) -> None:
+        self.happened.append(look.state.value)
+
+    def close(self) -> None:
+        self.happened.append("off")
+
+    async def warm_up(self) -> None:
+        await self._connector.warm_up()
+
+    async def connect(self, plan: SetupPlan) -> Link:
+        return OrderedLink(await self._connector.connect(plan), self.happened)
+
+
+@dataclass
+class OrderedLink:
+    """A link of the real SDK that notes when audio goes into the socket."""
+
+    link: Link
+    happened: list[str]
+
+    async def send(self, message: ClientMessage) -> None:
+        audio = isinstance(message, Audio)
+        if audio:
+            self.happened.append("audio>")
+        await self.link.send(message)
+        if audio:
+            self.happened.append("<audio")
+
+    async def receive(self) -> ServerMessage:
+        return await self.link.receive()
+
+    async def close(self) -> None:
+        await self.link.close()
+
+    def abort(self) -> None:
+        self.link.abort()
+
+
+def test_audio_leaves_only_while_the_light_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On before the first byte goes into the socket, off after the last, also over a cut."""
+
+    async def main() -> None:
+        room = Room(
+            tmp_path / "mic.wav",
+            (0.2, ("Front_Center",)),
+            (4.5, ("Front_Left", "Front_Right")),
+            (12.0, ("Rear_Center",)),
+        )
+        ended = asyncio.Event()
+        turns: list[str] = []
+
+        def count(event: events.Event) -> None:
+            if isinstance(event, events.TurnEnded):
+                turns.append(event.name)
+                if len(turns) == len(room.lines):
+                    ended.set()
+
+        async with Emulator(PARROT) as emulator:
+            for name, value in (
+                emulator.client_environment() | {"GEMINI_API_KEY": API_KEY}
+            ).items():
+                monkeypatch.setenv(name, value)
+            emulator.faults.reset(on="audio 1.0 s into utterance 2")
+            table = merged(PLAIN, files(room.path, tmp_path / "spk.wav"))
+            clock = SystemClock()
+            order = Ordered(GenaiConnector(Toolbox(())))
+            outlet = MemoryOutlet()
+            daemon = Daemon(
+                Loaded(parse([(tmp_path / "agentd.toml", table)]), ()),
+                journal=Journal(outlet, clock=clock, level="debug"),
+                notifier=Notifier(None),
+                clock=clock,
+                parts=Parts(
+                    connector=order,
+                    lights=lambda _settings, _emit: order,
+                    state_directory=tmp_path / "state",
+                    control_path=tmp_path / "control.sock",
+                    observers=(count,),
+                ),
+            )
+            async with asyncio.TaskGroup() as tasks:
+                running = tasks.create_task(daemon.run())
+                async with asyncio.timeout(DEADLINE_S):
+                    await ended.wait()
+                daemon.stop("the test is over")
+                assert await running == 0
+            assert [len(held) for held in room.whole(emulator.utterances)] == [1, 1, 1]
+            assert emulator.info()["connections_total"] == 2
+        lit = False
+        for happened in order.happened:
+            if "audio" in happened:
+                assert lit, order.happened
+            else:
+                lit = happened == "listening"
+        assert order.happened.count("audio>") > 30
+
+    run(main())
+
+
+def test_words_spoken_before_the_session_is_up_arrive_whole(tmp_path: Path) -> None:
+    """The first word begins with the first captured frame; the service takes seconds to answer."""
+
+    async def main() -> None:
+        room = Room(tmp_path / "mic.wav", (0.0, ("Front_Center",)), (1.7, ("Rear_Left",)))
+        async with Emulator(PARROT) as emulator:
+            emulator.faults.delay_setup(3.0)
+            with home(tmp_path, emulator, files(room.path, tmp_path / "spk.wav")) as house:
+                async with speaking(house) as speaker:
+                    hears = await speaker.wait_event("capture_back")
+                    utterance = await speaker.wait_event("utterance")
+                    fresh = await speaker.wait_event("session_fresh")
+                    await speaker.until(lambda: len(speaker.told("turn")) == 2, "two answers")
+            assert hears.wall_s < utterance.wall_s < fresh.wall_s
+            show(f"heard {fresh.wall_s - hears.wall_s:.2f} s before the session was up")
+            assert [len(held) for held in room.whole(emulator.utterances)] == [1, 1]
+            assert not speaker.told("speech_lost")
+
+    run(main())
