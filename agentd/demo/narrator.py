@@ -62,7 +62,7 @@ class Narrator:
             case e.Resumed(connection=connection, gap_ms=gap_ms):
                 self.connections = connection
                 self.resumes.append(event)
-                lost = "nothing lost" if not self.losses else f"{len(self.losses)} utterances lost"
+                lost = f"{len(self.losses)} lost" if self.losses else "nothing lost"
                 text = f"connection {connection} resumed in {gap_ms / 1000:.2f} s, {lost}"
                 self._tell("session", text, "green")
             case e.Replayed(utterances=count, audio_ms=audio_ms):

@@ -1,0 +1,84 @@
+"""`agentd status`: the document, and what a person reads of it."""
+
+from __future__ import annotations
+
+import json
+
+from agentd.audio.capture import CaptureStats
+from agentd.audio.playback import PlaybackStats
+from agentd.commands import describe
+from agentd.device.state import Derived, DeviceState
+from agentd.events import LinkChanged, Muted, TurnEnded
+from agentd.live.conversation import SessionStatus
+from agentd.status import NetworkLog, TurnLog, snapshot
+
+TURN = TurnEnded(
+    turn=3, speech_ms=900, first_audio_ms=210, reply_ms=1000, heard_ms=400,
+    interrupted=True, prompt_tokens=7, response_tokens=9,
+)  # fmt: skip
+CAPTURE = CaptureStats(
+    device="plughw:CARD=mic", frames=500, overruns=0, lost_frames=2, level_dbfs=-41.26, alive=True,
+    wedged=0,
+)  # fmt: skip
+PLAYBACK = PlaybackStats(
+    device="default", underruns=1, buffered_ms=80.0, cushion_ms=80.0, playing_turn=None,
+    alive=True, late_bytes=0, wedged=0,
+)  # fmt: skip
+SESSION = SessionStatus(
+    state="live", connected=True, connections=19, dials=20, resumes=18, fresh_sessions=1,
+    last_resume_ms=612.34, handle_age_s=75.0, go_away_in_s=42.0, connected_for_s=480.0,
+    retry_in_s=None, tokens={"prompt": 700, "response": 90, "prompt_text": 0}, turns=3,
+    last_turn=None, bad_frames=0, late_pieces=0, speech_lost=0, replayed=1, trouble="",
+)  # fmt: skip
+
+
+def document(*, muted: bool = False) -> dict[str, object]:
+    """Return the status of a device in the middle of its day."""
+    return snapshot(
+        state=Derived(DeviceState.IDLE, "idle", None),
+        muted=muted,
+        session=SESSION,
+        capture=CAPTURE,
+        playback=PLAYBACK,
+        network=NetworkLog().after(LinkChanged(interface="wlan0", online=True)),
+        turns=TurnLog().after(TURN),
+        uptime_s=11_520.04,
+    )
+
+
+def test_the_document_has_every_field_that_scripts_rely_on() -> None:
+    """The names of docs/service.md, as plain JSON."""
+    found = json.loads(json.dumps(document()))
+    assert (found["state"], found["muted"], found["uptime_s"]) == ("idle", False, 11520.0)
+    assert found["audio"]["capture"]["level_dbfs"] == -41.3
+    assert {"device", "frames", "overruns"} <= set(found["audio"]["capture"])
+    assert {"device", "underruns", "buffered_ms"} <= set(found["audio"]["playback"])
+    assert found["network"] == {"interface": "wlan0", "online": True, "changes": 1}
+    assert found["session"]["last_resume_ms"] == 612.3
+    assert {"connected", "connections", "resumes", "handle_age_s", "go_away_in_s", "tokens"} <= set(
+        found["session"]
+    )
+    assert found["turns"]["count"] == 1
+    assert found["turns"]["last"]["first_audio_ms"] == 210
+
+
+def test_a_person_reads_one_line_per_part() -> None:
+    """Every part in a few words; what is zero is left out."""
+    text = describe(document())
+    assert "plughw:CARD=mic: -41 dBFS, 2 frames lost" in text
+    assert "19 connections, 18 resumed, last in 0.61 s, handle 1 min old, ends in 42 s" in text
+    assert "prompt 700, response 90" in text
+    assert "prompt_text" not in text
+    assert "1, 1 interrupted; last answered after 210 ms" in text
+
+
+def test_a_closed_microphone_shows_no_level() -> None:
+    """Muted is closed, and said so."""
+    assert "plughw:CARD=mic: closed (muted)" in describe(document(muted=True))
+
+
+def test_other_events_change_no_counter() -> None:
+    """Only turns count as turns, only links as links."""
+    event = Muted(by="button")
+    assert TurnLog().after(event) == TurnLog()
+    assert NetworkLog().after(event) == NetworkLog()
