@@ -9,7 +9,7 @@ from agentd.audio.playback import PlaybackStats
 from agentd.commands import describe
 from agentd.device.state import Derived, DeviceState
 from agentd.events import LinkChanged, Muted, TurnEnded
-from agentd.live.conversation import SessionStatus
+from agentd.live.session import SessionStatus
 from agentd.status import NetworkLog, TurnLog, snapshot
 
 TURN = TurnEnded(
