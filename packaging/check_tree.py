@@ -15,7 +15,11 @@ from pathlib import Path
 MACHINES = {"amd64": "X86-64", "arm64": "AArch64", "armhf": "ARM"}
 GLIBC = {"bookworm": (2, 36), "trixie": (2, 41)}
 # Library -> Debian package. The loader and libc come with the least version instead.
-PACKAGES = {"libstdc++.so.6": "libstdc++6", "libgcc_s.so.1": "libgcc-s1", "libatomic.so.1": "libatomic1"}
+PACKAGES = {
+    "libstdc++.so.6": "libstdc++6",
+    "libgcc_s.so.1": "libgcc-s1",
+    "libatomic.so.1": "libatomic1",
+}
 LIBC = re.compile(r"^(lib(c|m|pthread|dl|rt|util)\.so\.\d+|ld-linux.*\.so\.\d+)$")
 
 

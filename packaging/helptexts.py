@@ -1,3 +1,4 @@
+# ruff: noqa: SLF001  argparse offers no other way to its parts
 """Write man pages and shell completion from the parser itself: `helptexts.py DESTINATION`.
 
 agentd(1) and the completion come from argparse, agentd.toml(5) from the shipped configuration file,
@@ -31,7 +32,7 @@ FILES = [
 def subparser(name: str) -> argparse.ArgumentParser:
     """Return the parser of one command with its arguments in it."""
     parser = build_parser([name])
-    for action in parser._actions:  # argparse offers no other way to its parts
+    for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             found: argparse.ArgumentParser = action.choices[name]
             return found
@@ -190,10 +191,10 @@ def completion() -> str:
     return (
         "# bash completion for agentd\n\n"
         "_agentd() {\n"
-        '    local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}\n'
+        "    local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}\n"
         "    local words= files=\n"
         "    COMPREPLY=()\n"
-        "    if [ \"$COMP_CWORD\" = 1 ]; then\n"
+        '    if [ "$COMP_CWORD" = 1 ]; then\n'
         f"        words='{' '.join(COMMANDS)} --help --version'\n"
         "    else\n"
         "        case ${COMP_WORDS[1]} in\n"

@@ -22,7 +22,7 @@ test-package: setup ## install, boot and torment the packages; SUITES=…, PACKA
 	packaging/test $(PACKAGE_ARGS)
 
 # The wheels a device gets: what Debian provides in both suites is left to Debian.
-DEBIAN_PROVIDES := pyaudio cryptography cffi pycparser gpiozero colorzero numpy requests urllib3 \
+DEBIAN_PROVIDES := pyaudio cryptography cffi pycparser gpiozero colorzero numpy urllib3 \
 	certifi charset-normalizer distro sniffio pyasn1 pyasn1-modules setuptools
 .PHONY: lock-device
 lock-device: ## resolve requirements/device.lock anew, at the versions of runtime.lock

@@ -1,0 +1,1 @@
+"""Packages, installed by apt into booted containers: `make test-package`."""

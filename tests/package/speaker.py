@@ -1,0 +1,132 @@
+"""A machine that is a smart speaker: the package, a sound card of null sinks, a service to talk to.
+
+Microphone and loudspeaker are sinks of a PulseAudio in the container, reached through ALSA as any
+card is; the Live API is the emulator of the installed package, with its own certificate authority.
+"""
+
+from __future__ import annotations
+
+import json
+import wave
+from pathlib import Path
+from typing import Any, Final
+
+from tests.package.machine import Machine, wait_until
+
+KEY: Final = "AIzaTestKeyOfNobody-0123456789abcdefghi"
+OTHER_KEY: Final = "AIzaAnotherTestKey-0123456789abcdefghij"
+
+_ASOUND = """\
+pcm.rig_mic { type pulse server "unix:/run/rig/native" device "mic.monitor" }
+pcm.rig_spk { type pulse server "unix:/run/rig/native" device "spk" }
+pcm.!default { type asym capture.pcm "rig_mic" playback.pcm "rig_spk" }
+ctl.!default { type pulse server "unix:/run/rig/native" }
+"""
+_PULSE_CLIENT = "autospawn = no\nenable-shm = no\ncookie-file = /dev/null\n"
+_PULSE = """\
+[Service]
+RuntimeDirectory=rig
+RuntimeDirectoryMode=0755
+Environment=HOME=/run/rig XDG_RUNTIME_DIR=/run/rig PULSE_RUNTIME_PATH=/run/rig
+ExecStart=/usr/bin/pulseaudio -n --daemonize=no --exit-idle-time=-1 --disable-shm=yes \\
+    --load="module-native-protocol-unix auth-anonymous=1 socket=/run/rig/native" \\
+    --load="module-null-sink sink_name=mic rate=16000 channels=1" \\
+    --load="module-null-sink sink_name=spk rate=24000 channels=1"
+[Install]
+WantedBy=multi-user.target
+"""
+_EMULATOR = """\
+[Service]
+ExecStart=/usr/bin/agentd emulator --port 9443 --ca-file /etc/rig-ca.pem --control /run/emulator \\
+    --state /var/tmp/emulator.json --accept {key} {options}
+Restart=no
+"""
+_SETTINGS = """\
+[live]
+base_url = "https://127.0.0.1:9443"
+[audio]
+capture_device = "rig_mic"
+playback_device = "rig_spk"
+"""
+_DROPIN = "[Service]\nEnvironment=SSL_CERT_FILE=/etc/rig-ca.pem\n"
+_ASK = """
+import json, socket, sys
+link = socket.socket(socket.AF_UNIX); link.settimeout(70); link.connect("/run/emulator")
+link.sendall(sys.argv[1].encode() + b"\\n")
+print(link.makefile().readline())
+"""
+
+
+class Speaker:
+    """The machine, its sound card and its service."""
+
+    def __init__(self, machine: Machine, suite: str) -> None:
+        self.machine = machine
+        self.suite = suite
+
+    def prepare(self) -> None:
+        """Put the rig in place; the package is installed already, without a key."""
+        machine = self.machine
+        machine.write("/etc/asound.conf", _ASOUND)
+        machine.write("/etc/pulse/client.conf", _PULSE_CLIENT)
+        machine.write("/etc/systemd/system/rig-sound.service", _PULSE)
+        machine.write("/etc/agentd/conf.d/90-rig.toml", _SETTINGS)
+        machine.write("/etc/systemd/system/agentd.service.d/rig.conf", _DROPIN)
+        machine.run("systemctl daemon-reload && systemctl enable --now rig-sound")
+        wait_until(
+            "the sound server",
+            lambda: machine.ask("pactl -s unix:/run/rig/native info").returncode == 0,
+        )
+        self.start_service()
+
+    def start_service(self, key: str = KEY, options: str = "") -> None:
+        """Start the Live API anew, for one key."""
+        unit = _EMULATOR.format(key=key, options=options)
+        self.machine.write("/run/systemd/system/emulator.service", unit)
+        self.machine.run("systemctl daemon-reload && systemctl restart emulator")
+        wait_until("the emulator", lambda: self.machine.exists("/run/emulator"))
+        wait_until("its answer", lambda: self.emulator("info")["ok"])
+
+    def emulator(self, command: str, **arguments: Any) -> dict[str, Any]:
+        """Send one request to the emulator's control socket; return the answer."""
+        request = json.dumps({"cmd": command, **arguments})
+        result = self.machine.ask(f"python3 - '{request}'", stdin=_ASK.encode())
+        if result.returncode:
+            return {"ok": False, "error": result.stderr}
+        answer: dict[str, Any] = json.loads(result.stdout)
+        return answer
+
+    def set_key(self, key: str = KEY) -> None:
+        """Store a key as a person does; agentd is restarted when it runs."""
+        self.machine.run("agentd-set-key", stdin=key.encode() + b"\n")
+
+    def status(self) -> dict[str, Any]:
+        """Return `agentd status --json`."""
+        document: dict[str, Any] = json.loads(self.machine.run("agentd status --json"))
+        return document
+
+    def connected(self) -> bool:
+        """Tell whether the daemon has a connection."""
+        result = self.machine.ask("agentd status --json")
+        return result.returncode == 0 and json.loads(result.stdout)["session"]["connected"]
+
+    def wait_connected(self, timeout_s: float = 60.0) -> None:
+        """Wait until the daemon has a connection."""
+        wait_until("a connection", self.connected, timeout_s)
+
+    def say(self, sentence: Path) -> None:
+        """Speak into the microphone, and stay in the room until the sentence is over."""
+        with wave.open(str(sentence)) as sound:
+            rate, channels = sound.getframerate(), sound.getnchannels()
+            frames = sound.readframes(sound.getnframes())
+        self.machine.run(
+            f"pacat -s unix:/run/rig/native --playback --device=mic --raw --format=s16le "
+            f"--rate={rate} --channels={channels} --latency-msec=200",
+            stdin=frames,
+        )
+
+    def converse(self, sentence: Path) -> dict[str, Any]:
+        """Say a sentence; return the journal entry of the turn that it led to."""
+        cursor = self.machine.cursor()
+        self.say(sentence)
+        return self.machine.wait_event("turn", after=cursor)

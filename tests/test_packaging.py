@@ -1,0 +1,176 @@
+"""What the packages promise and can be proved without building one."""
+
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parent.parent
+KEY = "AIzaTestKeyOfNobody-0123456789abcdefghi"
+
+
+@pytest.fixture(scope="module")
+def boot() -> ModuleType:
+    """The program that imports agentd.toml from the boot partition."""
+    path = str(PROJECT / "packaging/libexec/import-boot-config")
+    loader = importlib.machinery.SourceFileLoader("import_boot_config", path)
+    spec = importlib.util.spec_from_loader("import_boot_config", loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    # Dataclasses look their module up, and no byte code belongs beside a program.
+    import sys
+
+    sys.modules["import_boot_config"] = module
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    loader.exec_module(module)
+    sys.dont_write_bytecode = before
+    return module
+
+
+def test_every_dependency_is_in_the_devices_lock_or_debians() -> None:
+    """A dependency added to pyproject.toml reaches the package: `make lock-device`."""
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    wanted = {
+        re.split(r"[^A-Za-z0-9._-]", requirement)[0].lower()
+        for requirement in (*project["dependencies"], *extras["aec"], *extras["gpio"])
+    }
+    lock = (PROJECT / "requirements/device.lock").read_text(encoding="utf-8")
+    locked = {name.lower() for name in re.findall(r"(?m)^([A-Za-z0-9._-]+)==", lock)}
+    make = (PROJECT / "packaging/package.mk").read_text(encoding="utf-8").replace("\\\n", " ")
+    provided = re.search(r"DEBIAN_PROVIDES := (.*)", make)
+    assert provided is not None
+    assert wanted - locked - set(provided[1].split()) == set()
+
+
+def test_the_devices_lock_has_the_versions_that_are_tested() -> None:
+    """What runs on a device is what `make test` ran with."""
+
+    def pins(name: str) -> dict[str, str]:
+        text = (PROJECT / f"requirements/{name}.lock").read_text(encoding="utf-8")
+        return dict(re.findall(r"(?m)^([A-Za-z0-9._-]+)==(\S+)", text))
+
+    tested = pins("runtime") | pins("dev")
+    assert {n: v for n, v in pins("device").items() if tested.get(n, v) != v} == {}
+
+
+def test_the_key_leaves_the_boot_file_and_its_bytes_are_covered(boot: ModuleType) -> None:
+    """The scrubbed text is as long as the original and has the key nowhere."""
+    text = f'[credentials]\r\ngemini_api_key = "{KEY}"\r\n\r\n[live]\r\nlanguage = "id-ID"\r\n'
+    parts = boot.split(text)
+    assert parts.credentials == {"gemini-api-key": KEY}
+    assert len(parts.scrubbed.encode()) == len(text.encode())
+    assert KEY not in parts.scrubbed
+    assert tomllib.loads(parts.scrubbed) == {"credentials": {}, "live": {"language": "id-ID"}}
+    assert tomllib.loads(parts.settings) == {"live": {"language": "id-ID"}}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "language = ",
+        "credentials = 3",
+        "[credentials]\ngemini_key = 'abc'",
+        "[credentials]\ngemini_api_key = 5",
+        "[credentials]\ngemini_api_key = 'two words'",
+        f"[credentials]\ngemini_api_key = '''\n{KEY}'''",
+        f"credentials.gemini_api_key = '{KEY}'",
+        f"credentials = {{ gemini_api_key = '{KEY}' }}",
+    ],
+)
+def test_a_boot_file_that_cannot_be_taken_apart_is_refused(boot: ModuleType, text: str) -> None:
+    """Neither is a key guessed, nor one left behind in the settings."""
+    with pytest.raises(boot.Refused):
+        boot.split(text)
+
+
+def test_a_boot_file_without_a_key_is_all_settings(boot: ModuleType) -> None:
+    """Nothing is blotted where there is nothing to hide."""
+    text = '# kitchen\n[vad]\nhangover_ms = 500 # "[credentials]"\n'
+    parts = boot.split(text)
+    assert parts.settings == text
+    assert parts.scrubbed == text
+    assert parts.credentials == {}
+
+
+def test_stored_keys_are_for_their_owner_alone(boot: ModuleType, tmp_path: Path) -> None:
+    """File 0600 in a folder 0700, whatever was there before."""
+    folder = tmp_path / "credstore"
+    folder.mkdir(mode=0o700)
+    (folder / "gemini-api-key").write_text("old", encoding="utf-8")
+    (folder / "gemini-api-key").chmod(0o644)
+    boot.store({"gemini-api-key": KEY}, folder)
+    stored = folder / "gemini-api-key"
+    assert stored.read_text(encoding="utf-8") == KEY
+    assert stored.stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in folder.iterdir()] == ["gemini-api-key"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('[live]\nlanguage = "id-ID"\n', "id-ID"),
+        ("[ live ] # here\n  language='de-DE' # there\n", "de-DE"),
+        ('[live]\n# language = "xx"\n[live.compression]\nlanguage = "no"\n', ""),
+        ('language = "top"\n[live]\nlanguage = "a"\nlanguage_x = "b"\n', "a"),
+        ("", ""),
+    ],
+)
+def test_the_installer_reads_settings_as_the_daemon_does(
+    tmp_path: Path, text: str, expected: str
+) -> None:
+    """The few keys that debconf asks about are found where a person wrote them."""
+    file = tmp_path / "agentd.toml"
+    file.write_text(text, encoding="utf-8")
+    script = f'. {PROJECT}/debian/settings.sh; read_toml live language "{file}"'
+    result = subprocess.run(["sh", "-c", script], check=True, capture_output=True, text=True)
+    assert result.stdout.strip() == expected
+
+
+def test_the_questions_name_settings_that_exist_with_their_defaults() -> None:
+    """debian/settings.sh follows the schema."""
+    from agentd.config import find_field
+
+    script = (
+        f". {PROJECT}/debian/settings.sh; for question in $QUESTIONS; do "
+        "echo $(key_of $question) = $(default_of $question); done"
+    )
+    result = subprocess.run(["sh", "-c", script], check=True, capture_output=True, text=True)
+    for line in result.stdout.splitlines():
+        place, _, default = line.partition(" =")
+        field = find_field(tuple(place.split()))
+        assert field is not None, place
+        assert (field.default or "") == default.strip(), place
+
+
+def test_man_pages_and_completion_know_every_command(tmp_path: Path) -> None:
+    """They are written from the parser."""
+    from agentd.cli import COMMANDS
+
+    subprocess.run(
+        ["/usr/bin/python3", "-B", "packaging/helptexts.py", tmp_path, "2026-01-01"],
+        check=True,
+        cwd=PROJECT,
+    )
+    manual = (tmp_path / "agentd.1").read_text(encoding="utf-8")
+    completion = (tmp_path / "agentd.bash").read_text(encoding="utf-8")
+    for name in COMMANDS:
+        assert f"\\fB{name}\\fR" in manual
+        assert f" {name}) words=" in completion
+    subprocess.run(["bash", "-n", tmp_path / "agentd.bash"], check=True)
+
+
+def test_the_translation_is_complete() -> None:
+    """Every question can be read in Indonesian."""
+    text = (PROJECT / "debian/po/id.po").read_text(encoding="utf-8")
+    entries = re.findall(r'^msgid (".*?)\nmsgstr (".*?)(?=\n\n|\Z)', text, re.DOTALL | re.MULTILINE)
+    assert len(entries) > 10
+    assert [key for key, value in entries if value.strip() == '""'] == []
+    assert "fuzzy" not in text
