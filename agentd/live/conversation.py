@@ -158,6 +158,8 @@ class Conversation:
         turn, connection = self._turns.awaiting, self._lifeline.connection
         if turn is None or connection is None or self._calls.pending:
             return None
+        if not self._lifeline.is_live:
+            return None  # it is being given up already
         since = turn.asked_at_s or 0.0
         if turn.frames:
             since = max(since, connection.last_frame_s)

@@ -331,6 +331,7 @@ class LiveSession:
                 if self._timers.get(name, now + 1.0) <= now:
                     del self._timers[name]
                     self._feed(c.TimerFired(name))
+            await asyncio.sleep(0)  # whatever is due, the other tasks have their turn
             self._timer_moved.clear()
             self._sleeping_until_s = min(self._timers.values(), default=float("inf"))
             wait_s = self._sleeping_until_s - self._clock.monotonic()
