@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 MAX_FRAME_BYTES = 16 << 20  # replies come in pieces of some kB; the SDK's 1 MiB killed sessions
 CLOSE_TIMEOUT_S = 1.0
+SWITCHING_PROTOCOLS = 101
 SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
 
 FindCredentials = Callable[[str], Credentials]
@@ -105,7 +106,8 @@ class GenaiConnector:
             raise LinkFailed(dial_failure(error, self._phase())) from error
 
     def _phase(self) -> Phase:
-        upgraded = any(websocket.response is not None for websocket in self._sockets)
+        responses = [websocket.response for websocket in self._sockets]
+        upgraded = any(r is not None and r.status_code == SWITCHING_PROTOCOLS for r in responses)
         return Phase.SETUP if upgraded else Phase.HANDSHAKE
 
     async def _dial(self, plan: SetupPlan) -> GenaiLink:

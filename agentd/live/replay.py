@@ -325,18 +325,20 @@ class SentLog:
 def without_stale(pending: list[Sent], stale: set[int]) -> list[Sent]:
     """Leave out the speech of `stale` utterances but never leave an activity open.
 
-    Their activityEnd stays if their activityStart is already part of the resumed state.
+    Their activityEnd stays if their activityStart is already part of the resumed state. (Speech
+    that was split by length starts its activity under one number and ends it under another.)
     """
     kept = []
-    dropped_starts: set[int | None] = set()
+    start_dropped = False
     for sent in pending:
         if sent.utterance in stale:
             if isinstance(sent.message, ActivityStart):
-                dropped_starts.add(sent.utterance)
+                start_dropped = True
                 continue
             if isinstance(sent.message, Audio):
                 continue
-            if isinstance(sent.message, ActivityEnd) and sent.utterance in dropped_starts:
+            if isinstance(sent.message, ActivityEnd) and start_dropped:
+                start_dropped = False
                 continue
         kept.append(sent)
     return kept

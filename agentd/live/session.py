@@ -332,6 +332,7 @@ class LiveSession:
                     del self._timers[name]
                     self._feed(c.TimerFired(name))
             await asyncio.sleep(0)  # whatever is due, the other tasks have their turn
+            await asyncio.sleep(0)  # whatever timers do, everybody else has a turn
             self._timer_moved.clear()
             self._sleeping_until_s = min(self._timers.values(), default=float("inf"))
             wait_s = self._sleeping_until_s - self._clock.monotonic()

@@ -54,7 +54,6 @@ from agentd.live.turns import Turns
 PIECE_BYTES = 60 * UPLINK_BYTES_PER_MS
 MAX_MESSAGE_BYTES = 100 * UPLINK_BYTES_PER_MS  # the longest the Live API guide recommends
 JOIN_S = 1.0  # the rest of a split utterance follows without a gap; later it will not come
-STALE_KEPT = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +88,6 @@ class Uplink:
         self._activity: Utterance | None = None  # what the service's open activity carries
         self._lit: int | None = None  # the utterance named by the last UplinkOpened
         self._join_by_s: float | None = None
-        self._stale: dict[int, None] = {}
         self.muted = False
         self.held = False
         self.lost_count = 0
@@ -192,11 +190,10 @@ class Uplink:
         else:
             self.log.begin_connection(consumed)
             self._go_on_after(pending, now)
-        self._stale.clear()
 
     def _go_on_after(self, pending: list[Sent], now: float) -> None:
         """Send the rest of the log first, in the old order, then go on (index replay)."""
-        kept = without_stale(pending, set(self._stale))
+        kept = without_stale(pending, self._settled(pending))
         for utterance in self._spoken():
             if utterance.sent:
                 utterance.waited = False
@@ -213,6 +210,15 @@ class Uplink:
             self._close_activity()  # it was lost or unwanted meanwhile, but the service has it open
         else:
             self._activity = None
+
+    def _settled(self, pending: list[Sent]) -> set[int]:
+        """Return the utterances of the log that nobody waits for: answered, lost or unwanted.
+
+        The state of an older handle may lack them all the same. Asking an answered question again
+        would have the device speak out of the blue.
+        """
+        waiting = {utterance.number for utterance in self._spoken()}
+        return {sent.utterance for sent in pending if sent.utterance is not None} - waiting
 
     def _send_again(self, pending: list[Sent], now: float) -> None:
         for sent in pending:
@@ -462,9 +468,6 @@ class Uplink:
     def _announce(self, losses: Iterable[Lost]) -> None:
         for lost in losses:
             self.lost_count += 1
-            self._stale[lost.utterance] = None
-            while len(self._stale) > STALE_KEPT:
-                del self._stale[next(iter(self._stale))]
             self._emit(
                 SpeechLost(
                     utterance=lost.utterance,
