@@ -212,6 +212,7 @@ class Conversation:
         return Scene(
             awaiting_first_sign=awaiting is not None and not awaiting.content,
             user_speaks=self._turns.speaking is not None,
+            somebody_waits=self._uplink.owes_an_answer,
         )
 
     # ── what the service says ──

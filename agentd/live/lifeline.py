@@ -30,6 +30,7 @@ BACKOFF_BASE_S = 0.5
 QUOTA_BASE_S = 10.0
 QUOTA_FLOOR_S = 5.0
 QUOTA_CAP_S = 300.0
+PATIENCE_S = 30.0  # a handle is tried this long against internal errors while nobody waits
 EAGER_S = 3.0  # somebody is speaking: do not sit out a long wait
 CURED_BY_PATH = ("certificate", "intercepted", "proxy refuses", "region refused")
 
@@ -58,6 +59,7 @@ class Scene:
 
     awaiting_first_sign: bool  # a question is out and nothing of its answer has come
     user_speaks: bool
+    somebody_waits: bool  # something was said and has not gone out
 
 
 class Lifeline:
@@ -336,7 +338,8 @@ class Lifeline:
         if verdict.action is Do.RESET:
             self._memory.drop(handle, verdict.cause)
         elif verdict.action is Do.RETRY and self._is_bad(handle, connection, verdict):
-            self._memory.drop(handle, f"{verdict.cause} after resuming with it")
+            self._memory.drop(handle, f"{verdict.cause} when resuming with it")
+            self._backoff.reset()  # the next rung has done no wrong
         return verdict
 
     def _is_bad(self, handle: Handle, connection: Connection, verdict: Verdict) -> bool:
@@ -349,13 +352,26 @@ class Lifeline:
         if connection.proved or connection.go_away_at_s is not None:
             return False
         if connection.ready_s is None:
-            return verdict.blames_handle and ladder.strike(handle)
+            return verdict.blames_handle and self._is_refused(handle, connection, scene)
         young = connection.is_young(self._effects.now)
         if verdict.blames_handle and (
             scene.awaiting_first_sign or (young and not scene.user_speaks)
         ):
             return True
         return (young or scene.awaiting_first_sign) and ladder.strike(handle)
+
+    def _is_refused(self, handle: Handle, connection: Connection, scene: Scene) -> bool:
+        """Tell whether to stop trying a handle that the service answers with an internal error.
+
+        It does so while it believes the old connection to be open, which after a change of networks
+        it does for a while. With nobody waiting there is time; a question is worth more than the
+        rest of the context, which the transcript can restore.
+        """
+        struck_out = self._memory.ladder.strike(handle)
+        if connection.choice.rung is Rung.PREVIOUS:
+            return True
+        lost_at_s = self._effects.now if self._lost_at_s is None else self._lost_at_s
+        return struck_out and (scene.somebody_waits or self._effects.now - lost_at_s > PATIENCE_S)
 
     def _go_on(self, connection: Connection, failure: Failure, verdict: Verdict) -> None:
         """Choose what comes after a connection, tell it, and do it."""

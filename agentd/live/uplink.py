@@ -445,6 +445,11 @@ class Uplink:
         """Tell whether nothing is being said and nothing waits."""
         return self._activity is None and self.ring.first_pending() is None
 
+    @property
+    def owes_an_answer(self) -> bool:
+        """Tell whether something was asked, delivered or not, that has no answer yet."""
+        return any(_asks(item) for item in self.ring)
+
     def holds(self, turn: int) -> bool:
         """Tell whether the question of `turn` is still kept and can be asked again."""
         return any(item.turn == turn and _asks(item) for item in self.ring)

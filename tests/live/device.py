@@ -1,4 +1,4 @@
-"""A device for tests: a real session, spoken PCM in place of a microphone, a speaker that counts."""
+"""A device for tests: a real session, marked PCM for a microphone, a speaker that counts."""
 
 from __future__ import annotations
 

@@ -123,7 +123,7 @@ async def test_what_was_said_before_the_connection_stands_is_not_lost(
 async def test_frames_before_setup_complete_are_not_swallowed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What the service sends before setupComplete arrives, although the SDK takes the first frame."""
+    """What comes before setupComplete arrives, although the SDK takes the first frame."""
     async with emulator(monkeypatch) as server:
         server.inject({"do": "send_raw", "data": '{"goAway":{"timeLeft":"30s"}}', "on": "connect"})
         server.inject({"do": "delay_setup", "delay_s": 0.3, "on": "setup #1"})
@@ -353,7 +353,7 @@ async def test_handles_that_the_service_refuses(mode: str, monkeypatch: pytest.M
 @pytest.mark.parametrize("mode", ["close", "mute"])
 @on_loop
 async def test_poisoned_handle(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """L5: a handle that lets us in and then kills or ignores us is demoted; the question survives."""
+    """L5: a handle that lets us in and then kills or ignores us is demoted; nothing is lost."""
     async with (
         emulator(monkeypatch, transcripts=("one", "two")) as server,
         Device(server.base_url, reply_timeout_s=2.0, network__replay_max_age_s=60.0) as device,
@@ -407,7 +407,7 @@ async def test_a_service_that_never_answers(fault: str, monkeypatch: pytest.Monk
 async def test_a_service_that_falls_silent(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """L7: a question without any sign of life ends the connection; it is asked again elsewhere."""
     async with (
-        emulator(monkeypatch) as server,
+        emulator(monkeypatch, resume_while_open="takeover") as server,
         Device(server.base_url, reply_timeout_s=2.0) as device,
     ):
         await device.speak()
@@ -421,6 +421,27 @@ async def test_a_service_that_falls_silent(fault: str, monkeypatch: pytest.Monke
         assert device.told(e.Resumed)
         assert not device.told(e.HandleDropped), "the connection had proved its handle before"
         assert heard(server)[-1] == device.utterances[2]
+
+
+@on_loop
+async def test_a_service_that_holds_on_to_a_dead_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Resuming is refused while the service believes the old connection open: the question wins."""
+    async with (
+        emulator(monkeypatch, resume_while_open="refuse", transcripts=("one", "two")) as server,
+        Device(server.base_url, reply_timeout_s=2.0) as device,
+    ):
+        await device.speak()
+        await device.good_handle()
+        await device.answered()
+        server.inject({"do": "freeze"})
+        await device.speak()
+        await device.answered(2)
+        fresh = device.told(e.SessionFresh)[-1]
+        assert fresh.restored_turns == 1
+        assert heard(server)[-1] == device.utterances[2]
+        print(f"resume refused: answered over a fresh session after {fresh.gap_ms:.0f} ms")
 
 
 # ── L8: strange frames ────────────────────────────────────────────────────────────────────────
