@@ -51,6 +51,21 @@ def _json_option(parser: Parser) -> None:
     parser.add_argument("--json", action="store_true", help="machine-readable output")
 
 
+def _doctor(parser: Parser) -> None:
+    _config_option(parser)
+    _json_option(parser)
+    parser.add_argument(
+        "--loopback", action="store_true", help="speak, and hear yourself through everything"
+    )
+
+
+def _bundle(parser: Parser) -> None:
+    _config_option(parser)
+    parser.add_argument(
+        "file", nargs="?", type=Path, metavar="FILE", help="default: agentd-bundle-DATE.tar.gz"
+    )
+
+
 def _status(parser: Parser) -> None:
     _json_option(parser)
     parser.add_argument("--watch", action="store_true", help="keep showing it until interrupted")
@@ -94,6 +109,8 @@ def _emulator(parser: Parser) -> None:
 COMMANDS: dict[str, Command] = {
     "run": Command("run the daemon", "agentd.daemon:main", _run),
     "demo": Command("show a conversation; no key, no sound card", "agentd.demo.show:main", _demo),
+    "doctor": Command("find out what is wrong", "agentd.doctor.main:main", _doctor),
+    "bundle": Command("collect what helps, without speech or keys", "agentd.bundle:main", _bundle),
     "devices": Command("list microphones and speakers", "agentd.commands:devices", _json_option),
     "status": Command("what the daemon is doing", "agentd.commands:status", _status),
     "config": Command("check, show or describe the settings", "agentd.commands:config", _config),

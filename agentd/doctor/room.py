@@ -1,0 +1,170 @@
+"""Opens microphone and speaker together, listens to the room, and plays a sweep into it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass, field
+
+from agentd.audio import formats
+from agentd.audio.devices import CaptureDevice, PlaybackDevice
+from agentd.audio.supervise import Trouble, trouble_of
+from agentd.clock import Clock
+from agentd.doctor import sweep
+from agentd.errors import AudioError, DeviceBusy
+
+OPENING_S = 6.0
+SETTLE_S = 1.0  # PortAudio on a sound server spins and stutters for about as long after opening
+LISTEN_S = 2.0
+PLAYING_S = 0.5  # the speaker runs for so long before the sweep
+AFTER_S = sweep.LENGTH_S + sweep.LONGEST_DELAY_S + 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceTrouble:
+    """Why a device does not work."""
+
+    cause: str
+    remedy: str
+    busy: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What was heard, and whether the speaker took its samples."""
+
+    microphone: DeviceTrouble | None
+    speaker: DeviceTrouble | None
+    quiet: bytes = b""  # int16 mono 16 kHz, before anything was played
+    after_sweep: bytes = b""  # from the moment at which the sweep was written
+    overruns: int = 0
+
+
+def device_trouble(error: AudioError) -> DeviceTrouble:
+    """Return an error of a device as cause and remedy."""
+    told: Trouble = trouble_of(error)
+    return DeviceTrouble(told.cause, told.remedy, isinstance(error, DeviceBusy))
+
+
+@dataclass(slots=True)
+class _Ear:
+    """Takes what the microphone delivers; knows when each sample was taken."""
+
+    clock: Clock
+    pcm: bytearray = field(default_factory=bytearray)
+    overruns: int = 0
+    began_s: float | None = None
+    grown: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def take(self, pcm: bytes, at_s: float, overrun: bool) -> None:
+        """Keep a period; its arrival is late at most, so the earliest one is the truth."""
+        self.pcm += pcm
+        self.overruns += overrun
+        began_s = at_s - len(self.pcm) / 2 / formats.CAPTURE_RATE_HZ
+        self.began_s = began_s if self.began_s is None else min(self.began_s, began_s)
+        self.grown.set()
+
+    async def reach(self, seconds: float) -> None:
+        """Wait until so much has been heard."""
+        while len(self.pcm) < seconds * formats.CAPTURE_RATE_HZ * 2:
+            self.grown.clear()
+            await self.grown.wait()
+
+    @property
+    def length_s(self) -> float:
+        """Return how much has been heard."""
+        return len(self.pcm) / 2 / formats.CAPTURE_RATE_HZ
+
+    def since(self, at_s: float) -> bytes:
+        """Return what was taken from a moment on."""
+        assert self.began_s is not None
+        sample = max(0, round((at_s - self.began_s) * formats.CAPTURE_RATE_HZ))
+        return bytes(self.pcm[sample * 2 :])
+
+
+class _Mouth:
+    """Gives silence to the speaker until it is told to give the sweep."""
+
+    def __init__(self, clock: Clock, loop: asyncio.AbstractEventLoop) -> None:
+        self._clock = clock
+        self._loop = loop
+        self._left = b""
+        self.played = 0
+        self.running = asyncio.Event()
+        self.wrote_s: float | None = None
+        self._wanted = b""
+
+    def play(self, pcm: bytes) -> None:
+        """Give `pcm` from the next period on."""
+        self._wanted = pcm
+
+    def source(self, samples: int, _latency_s: float) -> bytes:
+        """Return the next period; runs on the device's thread."""
+        if self._wanted:
+            self._left, self._wanted = self._wanted, b""
+            self.wrote_s = self._clock.monotonic()
+        self.played += samples
+        if self.played >= PLAYING_S * formats.PLAYBACK_RATE_HZ and not self.running.is_set():
+            with contextlib.suppress(RuntimeError):  # the loop is closed already
+                self._loop.call_soon_threadsafe(self.running.set)
+        piece, self._left = self._left[: samples * 2], self._left[samples * 2 :]
+        return piece.ljust(samples * 2, b"\0")
+
+
+async def listen(
+    capture: CaptureDevice | None, playback: PlaybackDevice | None, clock: Clock
+) -> Room:
+    """Use both devices for some seconds. None: leave that one alone."""
+    ear, mouth = _Ear(clock), _Mouth(clock, asyncio.get_running_loop())
+    hearing = asyncio.create_task(capture.capture(ear.take)) if capture else None
+    microphone = None
+    if hearing:
+        microphone = await _until(ear.reach(SETTLE_S), hearing, OPENING_S, "delivers no sound")
+        if microphone is None:
+            await _until(ear.reach(SETTLE_S + LISTEN_S), hearing, OPENING_S, "")
+    quiet = bytes(ear.pcm[round(SETTLE_S * formats.CAPTURE_RATE_HZ) * 2 :])
+    speaking = asyncio.create_task(playback.play(mouth.source)) if playback else None
+    speaker = None
+    if speaking:
+        speaker = await _until(mouth.running.wait(), speaking, OPENING_S, "takes no samples")
+        if speaker is None:
+            mouth.play(formats.to_pcm(sweep.sweep(formats.PLAYBACK_RATE_HZ)))
+            if hearing and microphone is None:
+                end_s = ear.length_s + AFTER_S
+                microphone = await _until(ear.reach(end_s), hearing, OPENING_S, "fell silent")
+            else:
+                await clock.sleep(sweep.LENGTH_S + 0.2)
+    for task in (hearing, speaking):
+        if task:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+    after = ear.since(mouth.wrote_s) if mouth.wrote_s is not None and ear.began_s else b""
+    return Room(microphone, speaker, quiet, after, ear.overruns)
+
+
+async def _until(
+    fact: object, device: asyncio.Task[None], patience_s: float, otherwise: str
+) -> DeviceTrouble | None:
+    """Wait for a fact while a device runs; return why it did not come."""
+    waiter = asyncio.ensure_future(fact)  # type: ignore[call-overload]
+    try:
+        await asyncio.wait(
+            (waiter, device), timeout=patience_s, return_when=asyncio.FIRST_COMPLETED
+        )
+        if waiter.done():
+            return None
+        if device.done():
+            error = device.exception()
+            if isinstance(error, AudioError):
+                return device_trouble(error)
+            if error is not None:
+                raise error
+            return DeviceTrouble("it has ended by itself", "Check its cable and power")
+        return DeviceTrouble(
+            f"it opens, but {otherwise} within {patience_s:.0f} s",
+            "Replug it or restart its sound server; if that does not help choose another from "
+            "`agentd devices`",
+        )
+    finally:
+        waiter.cancel()
+        await asyncio.gather(waiter, return_exceptions=True)
