@@ -68,7 +68,7 @@ async def session(settings: Settings, key: str = KEY) -> Finding:
 async def until_tls(settings: Settings, *, works: bool) -> Finding:
     """Return the first finding that is good, or not; a port opens and closes in its own time."""
     async with asyncio.timeout(30):
-        while ((found := await tls(settings)).result is Result.OK) != works:
+        while ((found := await tls(settings)).result is Result.OK) != works:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     return found
 
