@@ -261,7 +261,10 @@ def classify(failure: Failure, *, with_handle: bool, clock_synchronised: bool) -
     )
     if row is None:
         row = _other_status(failure.code)
-    return Verdict(row.action, row.cause, row.remedy, row.interval_s, row.blames_handle)
+    remedy = row.remedy
+    if failure.kind is Kind.CREDENTIAL and failure.reason:
+        remedy = f"{failure.reason}. {remedy}"  # our own words: which file, and what is wrong
+    return Verdict(row.action, row.cause, remedy, row.interval_s, row.blames_handle)
 
 
 def _matches(row: _Row, failure: Failure, words: str, handle: bool, clock_ok: bool) -> bool:

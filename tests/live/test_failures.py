@@ -1,0 +1,214 @@
+"""What failures mean."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentd.live.failures import (
+    FATAL_INTERVAL_S,
+    REASON_LIMIT_CHARS,
+    Action,
+    Failure,
+    Kind,
+    Phase,
+    Verdict,
+    classify,
+    safe_reason,
+)
+
+H, S, L = Phase.HANDSHAKE, Phase.SETUP, Phase.LIVE
+C, ST = Kind.CLOSED, Kind.STATUS
+
+
+def verdict(failure: Failure, *, handle: bool = False, clock: bool = True) -> Verdict:
+    """Class a failure."""
+    return classify(failure, with_handle=handle, clock_synchronised=clock)
+
+
+# The failure catalogue: (failure, dialled with a handle, action, cause). Reasons are cut at 123
+# bytes as the service cuts them.
+CATALOGUE = [
+    # handles
+    (Failure(S, C, 1008, "BidiGenerateContent session not found"), True, "reset", "handle refused"),
+    (Failure(S, C, 1008, "Requested entity was not found."), True, "reset", "handle refused"),
+    (Failure(S, C, 1007, "Invalid session handle"), True, "reset", "handle refused"),
+    (Failure(S, C, 1007, "Request contains an invalid argument."), True, "reset", "handle refused"),
+    (Failure(S, C, 1008, "whatever"), True, "reset", "handle refused"),
+    (Failure(L, C, 1008, "BidiGenerateContent session not found"), True, "retry", "refused"),
+    # our setup
+    (Failure(S, C, 1007, "Request contains an invalid argument."), False, "fatal", "setup refused"),
+    (Failure(S, C, 1008, "Requested entity was not found."), False, "fatal", "setup refused"),
+    (Failure(S, C, 1007, "No matching speaker voice found for"), True, "fatal", "setup refused"),
+    (
+        Failure(S, C, 1007, "The requested combination of response modalities (AUDIO) is not sup"),
+        True,
+        "fatal",
+        "setup refused",
+    ),
+    (
+        Failure(L, C, 1007, "Explicit activity control is not supported when automatic activity"),
+        False,
+        "fatal",
+        "setup refused",
+    ),
+    (Failure(H, Kind.SETUP_REFUSED, 0, "extra_forbidden"), False, "fatal", "setup refused"),
+    # models
+    (
+        Failure(S, C, 1008, "models/X is not found for API version v1alpha, or is not supported"),
+        True,
+        "fatal",
+        "model refused",
+    ),
+    (Failure(S, C, 1007, "m is not supported in the live api."), False, "fatal", "model refused"),
+    (Failure(S, C, 1007, "Invalid resource field value"), False, "fatal", "model refused"),
+    # credentials and places
+    (
+        Failure(S, C, 1007, "API key not valid. Please pass a valid API key."),
+        True,
+        "fatal",
+        "credential refused",
+    ),
+    (
+        Failure(S, C, 1007, "User location is not supported for the API use."),
+        False,
+        "fatal",
+        "region refused",
+    ),
+    (Failure(H, Kind.CREDENTIAL, 0, "no API key"), False, "fatal", "credential"),
+    (Failure(H, ST, 401), True, "fatal", "credential refused"),
+    (Failure(H, ST, 403), True, "fatal", "credential refused"),
+    (Failure(H, ST, 400, "API key not valid."), False, "fatal", "credential refused"),
+    (Failure(H, ST, 404), False, "fatal", "endpoint not found"),
+    (Failure(H, ST, 407), False, "fatal", "proxy refuses"),
+    (Failure(H, ST, 400), False, "fatal", "request refused"),
+    # quotas
+    (
+        Failure(
+            L,
+            C,
+            1011,
+            "You exceeded your current quota, please check your plan and billing details. For more"
+            " information on this error, head to: h",
+        ),
+        True,
+        "quota",
+        "quota",
+    ),
+    (
+        Failure(
+            S,
+            C,
+            1011,
+            "Request trace id: 0, [ORIGINAL ERROR] generic::resource_exhausted: RESOURCE_EXHAUSTED"
+            ": Maximum concurrent se",
+        ),
+        True,
+        "quota",
+        "quota",
+    ),
+    (Failure(H, ST, 429), False, "quota", "quota"),
+    (
+        Failure(L, C, 1011, "Your project has exceeded its monthly spending cap"),
+        False,
+        "fatal",
+        "billing",
+    ),
+    # the service
+    (Failure(L, C, 1011, "Internal error encountered."), True, "retry", "service error"),
+    (Failure(S, C, 1011, "The service is currently unavailable."), True, "retry", "service error"),
+    (
+        Failure(L, C, 1011, "Deadline expired before operation could"),
+        True,
+        "retry",
+        "service error",
+    ),
+    (Failure(L, C, 1000), True, "retry", "closed"),
+    (Failure(L, C, 1001), True, "retry", "going away"),
+    (Failure(L, C, 1012), True, "retry", "going away"),
+    (Failure(L, C, 1013), True, "retry", "overloaded"),
+    (Failure(L, C, 1006), True, "retry", "connection lost"),
+    (Failure(L, C, 4000, "odd"), True, "retry", "closed"),
+    (Failure(L, C, 1008, "The operation was aborted."), True, "retry", "refused"),
+    (Failure(S, C, 1008, "The operation was aborted."), False, "retry", "aborted"),
+    (
+        Failure(L, C, 1008, "Connection aborted because the client failed to close the connection"),
+        True,
+        "retry",
+        "go away",
+    ),
+    (
+        Failure(L, C, 1008, "Operation is not implemented, or supported, or enabled."),
+        True,
+        "retry",
+        "refused",
+    ),
+    (Failure(H, ST, 503), True, "retry", "overloaded"),
+    (Failure(H, ST, 599), True, "retry", "service error"),
+    # the path
+    (Failure(H, Kind.DNS), False, "retry", "dns"),
+    (Failure(H, Kind.UNREACHABLE), False, "retry", "unreachable"),
+    (Failure(H, Kind.TLS), False, "retry", "tls"),
+    (Failure(H, Kind.TIMEOUT), False, "retry", "timeout"),
+    (Failure(S, Kind.TIMEOUT), True, "retry", "timeout"),
+    (Failure(L, Kind.TIMEOUT), True, "retry", "mute"),
+    (Failure(L, Kind.DROPPED, 1006), True, "retry", "connection lost"),
+    (Failure(L, Kind.PROTOCOL, 1009), True, "retry", "unusable frames"),
+    (Failure(L, Kind.LOCAL), True, "retry", "closed by us"),
+    (Failure(H, Kind.CERTIFICATE, 0, "certificate has expired"), False, "fatal", "certificate"),
+    (Failure(H, ST, 200), False, "fatal", "intercepted"),
+    (Failure(H, ST, 302), False, "fatal", "intercepted"),
+    (Failure(H, ST, 511), False, "fatal", "intercepted"),
+]
+
+
+@pytest.mark.parametrize(("failure", "handle", "action", "cause"), CATALOGUE)
+def test_catalogue(failure: Failure, handle: bool, action: str, cause: str) -> None:
+    """Every failure that was ever reported is classed as it should be."""
+    found = verdict(failure, handle=handle)
+    assert (found.action.value, found.cause) == (action, cause)
+
+
+def test_a_certificate_is_not_judged_by_a_clock_that_is_not_set() -> None:
+    """Before NTP answers, every certificate looks wrong; that is no reason to alarm anybody."""
+    failure = Failure(H, Kind.CERTIFICATE, 0, "certificate is not yet valid")
+    assert verdict(failure, clock=False).action is Action.RETRY
+    assert verdict(failure, clock=True).action is Action.FATAL
+
+
+def test_only_the_service_itself_speaks_against_a_handle() -> None:
+    """A broken network or a restarting server says nothing about it."""
+    assert verdict(Failure(L, C, 1011, "Internal error"), handle=True).blames_handle
+    assert verdict(Failure(L, Kind.TIMEOUT), handle=True).blames_handle
+    for failure in (Failure(L, Kind.DROPPED), Failure(L, C, 1001), Failure(L, C, 1012)):
+        assert not verdict(failure, handle=True).blames_handle
+
+
+FAILURES = st.builds(
+    Failure,
+    st.sampled_from(Phase),
+    st.sampled_from(Kind),
+    st.integers(0, 5000),
+    st.text(max_size=60),
+)
+
+
+@given(FAILURES, st.booleans(), st.booleans())
+def test_every_failure_has_a_verdict(failure: Failure, handle: bool, clock: bool) -> None:
+    """Total; a person is never asked to act without being told how, or hammered meanwhile."""
+    found = verdict(failure, handle=handle, clock=clock)
+    assert found.cause
+    if found.action is Action.FATAL:
+        assert found.remedy
+        assert 60.0 <= found.interval_s <= FATAL_INTERVAL_S
+    if found.action is Action.RESET:
+        assert handle
+
+
+@given(st.text())
+def test_a_safe_reason_is_one_short_printable_line(text: str) -> None:
+    """Nothing that a peer says can break a log line."""
+    safe = safe_reason(text)
+    assert len(safe) <= REASON_LIMIT_CHARS
+    assert safe.isprintable()
