@@ -69,7 +69,7 @@ def _developer(env: Mapping[str, str], directory: str | None) -> Credentials:
 def _vertex(env: Mapping[str, str], directory: str | None) -> Credentials:
     if directory:
         path = Path(directory) / SERVICE_ACCOUNT
-        if path.is_file():
+        if _is_there(path):
             return _service_account(path)
     named = env.get("GOOGLE_APPLICATION_CREDENTIALS", "").strip()
     if named:
@@ -85,7 +85,7 @@ def _key_from_file(directory: str | None) -> Credentials | None:
     if not directory:
         return None
     path = Path(directory) / API_KEY
-    if not path.is_file():
+    if not _is_there(path):
         return None
     return _checked_key(_read(path), str(path))
 
@@ -125,6 +125,15 @@ def _service_account(path: Path) -> Credentials:
     if not isinstance(kind, str):
         raise CredentialError(f"{path} is no Google credential (it has no `type`). {remedy}")
     return Credentials(str(path), service_account=account)
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError as error:  # a directory that may not be entered looks like a dead network else
+        raise CredentialError(
+            f"{path} cannot be reached ({error.strerror}). Check who may enter its directory"
+        ) from error
 
 
 def _read(path: Path) -> str:

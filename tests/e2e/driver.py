@@ -28,6 +28,9 @@ from tests.rig.sound import SoundRig
 DEADLINE_S = 60.0
 """For everything that is waited for: the machine may be busy with something else."""
 TEST_S = 170.0
+POLL_S = 0.05
+PORTAUDIO = "Expression '"
+"""PortAudio 19.6 writes to stderr by itself when a device goes; Debian builds it like that."""
 API_KEY = "AIza-this-key-must-never-be-seen"
 
 Config = Mapping[str, Mapping[str, Any]]
@@ -142,15 +145,18 @@ class Speaker:
             self._readers.append(asyncio.create_task(self._read(stream)))
 
     async def _read(self, stream: asyncio.StreamReader) -> None:
-        while line := (await stream.readline()).decode("utf-8", "replace").rstrip("\n"):
+        async for raw in stream:
+            line = raw.decode("utf-8", "replace").rstrip("\n")
             self.output.append(line)
             try:
                 told = json.loads(line)
                 time = datetime.fromisoformat(told["time"]).timestamp()
                 self.events.append(Event(told["event"], time, told))
             except (ValueError, KeyError, TypeError):
-                self.stray.append(line)
+                if not line.startswith(PORTAUDIO):
+                    self.stray.append(line)
             self._changed.set()
+        self._changed.set()
 
     def _take_notification(self) -> None:
         assert self._notify is not None
@@ -249,6 +255,13 @@ class Speaker:
                 return client.call(method, **params)
 
         return await asyncio.to_thread(call)
+
+    async def hears(self) -> None:
+        """Wait until the microphone delivers frames, which after a mute no event tells."""
+        before = (await self.control("status"))["audio"]["capture"]["frames"]
+        async with asyncio.timeout(DEADLINE_S):
+            while (await self.control("status"))["audio"]["capture"]["frames"] <= before:  # noqa: ASYNC110 - another process
+                await asyncio.sleep(POLL_S)
 
     async def state(self, wanted: str) -> dict[str, Any]:
         """Wait until the device shows a state; return its status then."""

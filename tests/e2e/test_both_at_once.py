@@ -67,7 +67,7 @@ def test_half_duplex_does_not_hear_itself(
             with home(tmp_path, emulator, config, rig) as house:
                 async with speaking(house) as speaker, recording(rig) as room:
                     await speaker.wait_event("session_fresh")
-                    rig.speak(word("Front_Center"))
+                    await asyncio.to_thread(rig.speak, word("Front_Center"))
                     with rig.echo(gain_db=-6.0):
                         if echo_cancellation == "hardware":
                             await speaker.wait_event("interrupted")

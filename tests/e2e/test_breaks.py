@@ -14,6 +14,7 @@ pytestmark = pytest.mark.slow
 
 CLOSES = (1000, 1001, 1006, 1008, 1011, 1012, 1013)
 RESET = 0
+SIDES = ("Center", "Left", "Right")
 QUICK = EmulatorOptions(
     latency_s=0.1, reply="tone", tone_s=0.3, connection_limits=False, handle_on_setup=True
 )
@@ -86,8 +87,8 @@ def test_every_close_code_in_mid_word_loses_nothing(tmp_path: Path) -> None:
 
     async def main() -> None:
         codes = (*CLOSES, RESET)
-        names = ("Front_Center", "Front_Left", "Front_Right", "Rear_Center", "Rear_Left")
-        names = (*names, "Rear_Right", "Side_Left", "Side_Right")
+        names = [f"{where}_{side}" for where in ("Front", "Rear") for side in SIDES]
+        names += ["Side_Left", "Side_Right"]
         room = Room(tmp_path / "mic.wav", *((0.3 + 4.5 * i, (n,)) for i, n in enumerate(names)))
         async with Emulator(QUICK) as emulator:
             for number, code in enumerate(codes):

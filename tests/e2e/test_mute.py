@@ -1,0 +1,81 @@
+"""Muted means that nothing is heard: not one byte of sound reaches the service."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from agentd.emulator import Emulator, EmulatorOptions
+from tests.e2e.driver import Speaker, home, run, speaking
+from tests.e2e.sounds import match, needs_words, samples, word, words
+from tests.rig.sound import SoundRig
+
+pytestmark = [pytest.mark.rig, pytest.mark.slow, needs_words]
+
+QUICK = EmulatorOptions(latency_s=0.1, reply="tone", tone_s=0.3, connection_limits=False)
+SENTENCE = ("Front_Left", "Front_Right", "Side_Left")
+
+
+async def heard_again(speaker: Speaker, emulator: Emulator, rig: SoundRig, since: int) -> None:
+    """Unmute, say a word, and see that it, and nothing before it, was heard."""
+    received = len(emulator.received_audio())
+    known = len(emulator.utterances)
+    await speaker.control("unmute")
+    await speaker.hears()
+    await asyncio.to_thread(rig.speak, word("Rear_Center"))
+    await speaker.wait_event("turn", since=since, interrupted=False)
+    assert len(emulator.utterances) == known + 1
+    pcm = emulator.utterances[-1].pcm
+    assert match(samples(word("Rear_Center")), samples(pcm)).likeness > 0.8
+    assert len(emulator.received_audio()) - received == len(pcm)
+
+
+def test_mute_stops_the_stream_in_mid_word(rig: SoundRig, tmp_path: Path) -> None:
+    """From the answer to `mute` on no sound arrives, whatever is said, until `unmute`."""
+
+    async def main() -> None:
+        async with Emulator(QUICK) as emulator:
+            with home(tmp_path, emulator, rig=rig) as house:
+                async with speaking(house) as speaker:
+                    await speaker.wait_event("session_fresh")
+                    saying = rig.start_speaking(words(*SENTENCE))
+                    await emulator.record.wait_for("audio", 60.0, direction="in")
+                    assert await speaker.control("mute") == {"muted": True}
+                    # What was under way is ended, which is the last that can have carried sound.
+                    ended = await emulator.record.wait_for("activityEnd", 60.0)
+                    since = speaker.mark()
+                    await asyncio.to_thread(saying.wait)
+                    status = await speaker.control("status")
+                    assert (status["state"], status["muted"]) == ("muted", True)
+                    assert not status["audio"]["capture"]["alive"]
+                    quiet = emulator.record.last_seq
+                    await heard_again(speaker, emulator, rig, since)
+            entries = emulator.record.select("audio", direction="in", since=ended.seq)
+            assert [entry for entry in entries if entry.seq <= quiet] == []
+            assert speaker.told("muted", by="control")
+            assert speaker.told("unmuted", by="control")
+
+    run(main())
+
+
+def test_mute_outlives_a_restart(rig: SoundRig, tmp_path: Path) -> None:
+    """Muted, stopped and started: still muted, and still not a byte."""
+
+    async def main() -> None:
+        async with Emulator(QUICK) as emulator:
+            with home(tmp_path, emulator, rig=rig) as house:
+                async with speaking(house) as speaker:
+                    await speaker.wait_event("session_fresh")
+                    await speaker.control("mute")
+                async with speaking(house) as again:
+                    await again.wait_notified("READY=1")
+                    await again.wait_event("session_fresh")
+                    assert (await again.state("muted"))["muted"]
+                    since = again.mark()
+                    await asyncio.to_thread(rig.speak, words(*SENTENCE))
+                    assert emulator.received_audio() == b""
+                    await heard_again(again, emulator, rig, since)
+
+    run(main())
