@@ -46,6 +46,11 @@ def restart_counter(machine: Machine) -> int:
     return int(machine.show("agentd", "NRestarts")["NRestarts"])
 
 
+def logged(machine: Machine) -> str:
+    """Return every field of every entry of the daemon, and of systemd about it."""
+    return machine.run("journalctl --no-pager -o export -u agentd -u agentd-firstboot")
+
+
 # ── credentials ─────────────────────────────────────────────────────────────────────────────────
 
 
@@ -55,8 +60,9 @@ def test_without_a_key_it_runs_and_says_what_to_do(speaker: Speaker) -> None:
     cursor = machine.cursor()
     machine.run("systemctl restart agentd")
     assert machine.active("agentd")
-    entry = machine.wait_event("refused", after=cursor)
-    assert "gemini-api-key" in json.dumps(entry)
+    machine.wait_event("refused", after=cursor)
+    told = " ".join(entry["MESSAGE"] for entry in machine.events(after=cursor))
+    assert "gemini-api-key" in told
     assert restart_counter(machine) == 0
 
 
@@ -68,7 +74,7 @@ def test_a_wrong_key_is_told_without_hammering(speaker: Speaker) -> None:
     machine.wait_event("refused", after=cursor)
     time.sleep(10)  # the time in which nothing may happen
     assert len(machine.events("connecting", after=cursor)) < 10
-    assert OTHER_KEY not in machine.run("journalctl --no-pager -o export")
+    assert OTHER_KEY not in logged(machine)
 
 
 def test_the_right_key_connects(speaker: Speaker) -> None:
@@ -88,7 +94,7 @@ def test_a_rotated_key_is_taken_into_use(speaker: Speaker) -> None:
     cursor = machine.cursor()
     speaker.set_key(KEY)
     speaker.wait_connected()
-    assert KEY not in machine.run("journalctl --no-pager -o export")
+    assert KEY not in logged(machine)
     assert machine.events("ready", after=cursor)
 
 
@@ -132,7 +138,7 @@ def test_every_entry_has_an_id_and_every_id_a_text(speaker: Speaker) -> None:
         for identifier in ids:
             assert f"-- {identifier}" in catalog
     explained = machine.run("journalctl --no-pager -x -u agentd AGENTD_EVENT=ready")
-    assert "-- Defined-By: agentd" in explained
+    assert "Defined-By: agentd" in explained
 
 
 def test_events_can_be_asked_for_by_field(speaker: Speaker) -> None:
@@ -257,12 +263,7 @@ def test_a_hung_daemon_is_killed_with_a_traceback_and_resumes(speaker: Speaker) 
     speaker.wait_connected()
     cursor = machine.cursor()
     machine.run("systemctl kill --kill-whom=main -s STOP agentd")
-    # A stopped process takes no SIGABRT: let it go on once systemd has sent one.
-    wait_until(
-        "the watchdog",
-        lambda: "watchdog" in json.dumps(machine.journal("-u", "agentd", after=cursor)).lower(),
-    )
-    machine.run("systemctl kill --kill-whom=main -s CONT agentd")
+    # systemd lets it go on together with the SIGABRT, or that could not be delivered.
     machine.wait_event("ready", after=cursor)
     machine.wait_event("resumed", after=cursor)
     text = machine.run(f"journalctl --no-pager -u agentd -o cat --after-cursor='{cursor}'")

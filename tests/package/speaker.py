@@ -22,12 +22,14 @@ pcm.rig_spk { type pulse server "unix:/run/rig/native" device "spk" }
 pcm.!default { type asym capture.pcm "rig_mic" playback.pcm "rig_spk" }
 ctl.!default { type pulse server "unix:/run/rig/native" }
 """
-_PULSE_CLIENT = "autospawn = no\nenable-shm = no\ncookie-file = /dev/null\n"
+_PULSE_CLIENT = "autospawn = no\nenable-shm = no\ncookie-file = /etc/pulse/cookie\n"
 _PULSE = """\
 [Service]
 RuntimeDirectory=rig
 RuntimeDirectoryMode=0755
-Environment=HOME=/run/rig XDG_RUNTIME_DIR=/run/rig PULSE_RUNTIME_PATH=/run/rig
+# Folders of its own are closed to others; the socket is for everybody.
+Environment=HOME=/run/rig/own XDG_RUNTIME_DIR=/run/rig/own PULSE_RUNTIME_PATH=/run/rig/own
+ExecStartPost=/bin/sh -c "until [ -S /run/rig/native ]; do sleep 0.1; done; chmod 0755 /run/rig"
 ExecStart=/usr/bin/pulseaudio -n --daemonize=no --exit-idle-time=-1 --disable-shm=yes \\
     --load="module-native-protocol-unix auth-anonymous=1 socket=/run/rig/native" \\
     --load="module-null-sink sink_name=mic rate=16000 channels=1" \\
@@ -69,6 +71,7 @@ class Speaker:
         machine = self.machine
         machine.write("/etc/asound.conf", _ASOUND)
         machine.write("/etc/pulse/client.conf", _PULSE_CLIENT)
+        machine.write("/etc/pulse/cookie", bytes(256))
         machine.write("/etc/systemd/system/rig-sound.service", _PULSE)
         machine.write("/etc/agentd/conf.d/90-rig.toml", _SETTINGS)
         machine.write("/etc/systemd/system/agentd.service.d/rig.conf", _DROPIN)
