@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from agentd.errors import EXIT_FAILURE, EXIT_OK, ControlError
-from agentd.service.client import ControlClient, socket_path
+from agentd.service.client import ControlClient, NotRunning, socket_path
 from agentd.service.statustext import duration_text, status_sentence
 
 
@@ -23,22 +23,12 @@ def _ask(method: str, **params: object) -> Any:
 def status(arguments: argparse.Namespace) -> int:
     """Show what the daemon is doing."""
     if arguments.watch:
-        return _watch(as_json=arguments.json)
+        from agentd.watch import watch
+
+        return watch(socket_path(os.environ, Path.home()), as_json=arguments.json)
     document = _ask("status")
     print(json.dumps(document, indent=2) if arguments.json else describe(document))
     return EXIT_OK
-
-
-def _watch(*, as_json: bool) -> int:
-    with ControlClient(socket_path(os.environ, Path.home())) as client:
-        for document in client.watch():
-            if as_json:
-                print(json.dumps(document), flush=True)
-            else:
-                clear = "\x1b[H\x1b[2J" if sys.stdout.isatty() else ""
-                print(clear + describe(document), flush=True)
-    print("agentd has stopped", file=sys.stderr)
-    return EXIT_FAILURE
 
 
 def describe(document: Mapping[str, Any]) -> str:
@@ -145,7 +135,17 @@ def context(arguments: argparse.Namespace) -> int:
 
 def forget(_arguments: argparse.Namespace) -> int:
     """Delete the conversation; without a daemon, from the disk."""
-    print(f"forgotten: {_ask('forget')['forgotten']}")
+    try:
+        print(f"forgotten: {_ask('forget')['forgotten']}")
+        return EXIT_OK
+    except NotRunning:
+        from agentd.forget import directories, forget_on_disk
+    found = [
+        line
+        for directory in directories(os.environ, Path.home())
+        for line in forget_on_disk(directory)
+    ]
+    print("\n".join(f"deleted: {line}" for line in found) or "there was nothing to delete")
     return EXIT_OK
 
 

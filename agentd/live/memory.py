@@ -49,6 +49,7 @@ class Memory:
     def load(self, session: object, transcript: object) -> None:
         """Take over what the store held."""
         self.journal.load(transcript)
+        self._retain(transcript)
         if not isinstance(session, dict) or session.get("version") != VERSION:
             return
         handles = session.get("handles")
@@ -161,10 +162,34 @@ class Memory:
         """Return what a fresh session may be told."""
         return self.journal.recent(self._effects.now, self._effects.wall)
 
+    def _retain(self, document: object) -> None:
+        """Take from the disk what the privacy settings no longer allow there."""
+        if document is not None and not self.journal.enabled:
+            self._effects.do(Store(TRANSCRIPT, None))
+        elif isinstance(document, dict) and document.get("version") == VERSION:
+            turns = document.get("turns")
+            if isinstance(turns, list) and len(self.exchanges()) < len(turns):
+                self._keep_transcript()
+
+    def expire(self) -> None:
+        """Delete what has become too old, here and on disk."""
+        before = len(self.journal)
+        if len(self.exchanges()) < before:
+            self._keep_transcript()
+
+    @property
+    def expires_at_s(self) -> float | None:
+        """Return when to call `expire`, if anything is kept."""
+        return self.journal.next_expiry_s(self._effects.now, self._effects.wall)
+
+    def _keep_transcript(self) -> None:
+        document = self.journal.to_document() if len(self.journal) else None
+        self._effects.do(Store(TRANSCRIPT, document))
+
     def add(self, user: str, model: str) -> None:
         """Keep an exchange."""
         if self.journal.add(user, model, self._effects.now, self._effects.wall):
-            self._effects.do(Store(TRANSCRIPT, self.journal.to_document()))
+            self._keep_transcript()
 
     # ── all ──
 

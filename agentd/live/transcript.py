@@ -22,6 +22,7 @@ SHORT_TURNS = 10  # up to this many are restored turn by turn
 SHORT_CHARS = 4_000
 SUMMARY_CHARS = 12_000
 VERSION = 1
+LOOK_AGAIN_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,16 @@ class Journal:
         while self._exchanges and _age_s(self._exchanges[0], now, wall) > self.max_age_s:
             self._pop()
         return tuple(self._exchanges)
+
+    def next_expiry_s(self, now: float, wall: WallTime) -> float | None:
+        """Return when to look again for what has become too old; None if nothing is kept.
+
+        At least once in `LOOK_AGAIN_S`: a clock that is set meanwhile makes an age known.
+        """
+        if not self._exchanges:
+            return None
+        left_s = self.max_age_s - _age_s(self._exchanges[0], now, wall)
+        return now + min(max(left_s, 0.0) + 1.0, LOOK_AGAIN_S)
 
     def clear(self) -> None:
         """Forget everything."""
