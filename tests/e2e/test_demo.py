@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.slow
 @needs_words
 def test_the_demo_proves_itself_and_leaves_its_two_files(tmp_path: Path) -> None:
-    """Exit 0, every utterance whole, the room in stereo, the events as JSON, no colour in a pipe."""
+    """Exit 0, every utterance whole, the room in stereo, events as JSON, no colour in a pipe."""
     done = subprocess.run(
         [sys.executable, "-m", "agentd", "demo", "--out", str(tmp_path / "out")],
         cwd=ROOT,
