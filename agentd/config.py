@@ -167,7 +167,12 @@ class Audio(Section):
 class Vad(Section):
     """The voice gate."""
 
-    aggressiveness: int = Field(2, ge=0, le=3, description="webrtcvad mode")
+    detector: Literal["auto", "cascade", "silero", "webrtc"] = Field(
+        "auto",
+        description="cascade: webrtcvad wakes a neural detector (extra vad); auto: cascade if "
+        "installed, else webrtc",
+    )
+    aggressiveness: int = Field(2, ge=0, le=3, description="webrtcvad mode, for webrtc")
     onset_ms: int = Field(60, ge=20, le=500, description="speech needed to open")
     hangover_ms: int = Field(600, ge=100, le=5000, description="silence needed to close")
     pre_roll_ms: int = Field(300, ge=0, le=2000, description="sound kept from before the onset")
@@ -503,6 +508,13 @@ def _cross_checks(
             "Lower it or raise vad.max_utterance_s",
         )
     yield from _pin_conflicts(settings.gpio, problem)
+    if settings.gpio.button_mode == "push-to-talk" and settings.gpio.button is None:
+        yield problem(
+            "gpio.button_mode",
+            settings.gpio.button_mode,
+            "there is no button to push",
+            'Set gpio.button to its pin, or gpio.button_mode to "tap"',
+        )
     for key in ("capture_device", "playback_device"):
         name = getattr(settings.audio, key)
         if name.startswith("file:") and not name.startswith("file:/"):

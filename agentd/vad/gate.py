@@ -12,6 +12,7 @@ the detector takes for speech does not hold it open.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from agentd.audio.formats import FRAME_BYTES, FRAME_MS, FRAME_S
@@ -23,6 +24,8 @@ from agentd.events import (
     UtteranceEnded,
     UtteranceStarted,
 )
+
+LOOK_BACK = 16  # frames in which the first trace of an utterance is looked for: 320 ms
 
 _SILENCE = bytes(FRAME_BYTES)
 
@@ -65,7 +68,7 @@ class GateSettings:
         onset = max(1, round(onset_ms / FRAME_MS))
         return cls(
             onset=onset,
-            onset_window=onset + max(1, onset // 2),
+            onset_window=onset + 2,
             hangover=max(1, round(hangover_ms / FRAME_MS)),
             pre_roll=round(pre_roll_ms / FRAME_MS),
             least=round(min_utterance_ms / FRAME_MS),
@@ -95,7 +98,7 @@ class Gate:
 
     def __init__(self, settings: GateSettings | None = None) -> None:
         self._settings = settings or GateSettings()
-        kept = self._settings.pre_roll + self._settings.onset_window
+        kept = self._settings.pre_roll + max(self._settings.onset_window, LOOK_BACK)
         self._ring: deque[tuple[Frame, bool]] = deque(maxlen=kept)
         self._recent: deque[bool] = deque(maxlen=self._settings.sustain_window)
         self._open: _Open | None = None
@@ -109,16 +112,31 @@ class Gate:
         """Say whether an utterance is under way."""
         return self._open is not None or self._split
 
-    def feed(self, frame: Frame, voiced: bool, *, hangover: int | None = None) -> list[Speech]:
+    def feed(
+        self,
+        frame: Frame,
+        voiced: bool,
+        *,
+        hindsight: Sequence[bool] = (),
+        hangover: int | None = None,
+    ) -> list[Speech]:
         """Take the next frame and its decision; return what is to be sent on.
 
-        `hangover` replaces the configured length in frames for this decision.
+        `hindsight` revises the decisions on the frames just before, oldest first, as far as they
+        are still kept. `hangover` replaces the configured length in frames for this decision.
         """
         speech = self._bridge(frame)
+        if hindsight:
+            self._revise(hindsight)
         self._next_index = frame.index + 1
         self._next_s = frame.at_s + FRAME_S
         speech += self._step(frame, voiced, hangover or self._settings.hangover)
         return speech
+
+    def finish(self) -> list[Speech]:
+        """End what is open as if the speaker had fallen silent; what was heard stays known."""
+        self._split = False
+        return [] if self._open is None else self._end(self._verdict(self._open))
 
     def cut(self) -> list[Speech]:
         """End at once what is open, and forget what was heard: mute, half duplex, capture lost."""
@@ -126,6 +144,11 @@ class Gate:
         self._forget()
         self._next_index = None
         return speech
+
+    def _revise(self, hindsight: Sequence[bool]) -> None:
+        known = min(len(hindsight), len(self._ring))
+        for back in range(1, known + 1):
+            self._ring[-back] = (self._ring[-back][0], hindsight[-back])
 
     def _bridge(self, frame: Frame) -> list[Speech]:
         """Fill a hole in the frames, or cut if it is too long to be filled."""
@@ -152,10 +175,21 @@ class Gate:
         self._ring.append((frame, voiced))
         if not voiced:
             return []
-        recent = list(self._ring)[-self._settings.onset_window :]
-        if sum(hit for _, hit in recent) < self._settings.onset:
+        hits = [hit for _, hit in self._ring]
+        if sum(hits[-self._settings.onset_window :]) < self._settings.onset:
             return []
-        return [self._start(len(self._ring) - len(recent) + [hit for _, hit in recent].index(True))]
+        return [self._start(self._first_trace(hits))]
+
+    def _first_trace(self, hits: list[bool]) -> int:
+        """Return where the utterance began: before every hit there may be one more, close by."""
+        first = len(hits)
+        earliest = max(0, len(hits) - max(LOOK_BACK, self._settings.onset_window))
+        for at in range(len(hits) - 1, earliest - 1, -1):
+            if hits[at]:
+                first = at
+            elif first - at > self._settings.onset_window:
+                break
+        return first
 
     def _start(self, onset: int) -> UtteranceStarted:
         """Open with the ring from `pre_roll` frames before its frame `onset` on."""

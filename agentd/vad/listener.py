@@ -7,8 +7,11 @@ from collections.abc import Callable, Iterable
 from agentd.audio import formats
 from agentd.config import Vad
 from agentd.events import Emit, Frame, Speech, UtteranceEnded, UtteranceHeard
+from agentd.vad.choose import choose_detector
 from agentd.vad.gate import Gate, GateSettings
-from agentd.vad.webrtc import Detector, WebrtcDetector
+from agentd.vad.webrtc import Detector
+
+SURE = 2 / 3  # of the hangover, when the detector is certain that nobody speaks
 
 
 class Listener:
@@ -25,12 +28,14 @@ class Listener:
         emit: Emit,
         on_speech: Callable[[Speech], None],
         detector: Detector | None = None,
+        push_to_talk: bool = False,
     ) -> None:
         self._emit = emit
         self._on_speech = on_speech
-        self._detector = detector or WebrtcDetector(
-            settings.aggressiveness, settings.level_floor_dbfs
-        )
+        self.warning = ""  # why the detector is not the one that was asked for
+        if detector is None:
+            detector, self.warning = choose_detector(settings)
+        self._detector = detector
         self._gate = Gate(
             GateSettings.from_ms(
                 onset_ms=settings.onset_ms,
@@ -40,8 +45,12 @@ class Listener:
                 max_utterance_s=settings.max_utterance_s,
             )
         )
+        # Silence beyond doubt needs less patience than a murmur that may be a word.
+        self._sure_hangover = max(1, round(settings.hangover_ms * SURE / formats.FRAME_MS))
         self._shut = False
         self._shut_until_s = 0.0
+        self._push_to_talk = push_to_talk
+        self._held = False
 
     @property
     def detector(self) -> str:
@@ -55,11 +64,36 @@ class Listener:
 
     def hear(self, frame: Frame) -> None:
         """Take the next frame from the microphone."""
-        if self._shut or frame.at_s < self._shut_until_s:
+        if self._held or self._push_to_talk:
+            # Nobody is asked: a finger decides. What is heard before it is the pre-roll.
+            if self._held or not self._is_shut(frame):
+                self._pass_on(self._gate.feed(frame, self._held))
+            return
+        if self._is_shut(frame):
             return
         level_dbfs = formats.level_dbfs(frame.pcm)
-        voiced = self._detector.is_speech(frame, level_dbfs, is_open=self._gate.is_open)
-        self._pass_on(self._gate.feed(frame, voiced))
+        judged = self._detector.judge(frame, level_dbfs, is_open=self._gate.is_open)
+        self._pass_on(
+            self._gate.feed(
+                frame,
+                judged.voiced,
+                hindsight=judged.hindsight,
+                hangover=self._sure_hangover if judged.is_certain else None,
+            )
+        )
+
+    def hold(self) -> None:
+        """Push to talk: pass on everything as one utterance, through the shutter too."""
+        self._held = True
+
+    def release(self) -> None:
+        """End what `hold` began; if the gate is anyone's again, it listens as before."""
+        if self._held:
+            self._held = False
+            self._pass_on(self._gate.finish())
+
+    def _is_shut(self, frame: Frame) -> bool:
+        return self._shut or frame.at_s < self._shut_until_s
 
     def cut(self) -> None:
         """End an open utterance now: muted, capture lost, stopping."""
@@ -70,7 +104,8 @@ class Listener:
         """Close the half-duplex shutter: the speaker plays."""
         if not self._shut:
             self._shut = True
-            self.cut()
+            if not self._held:
+                self.cut()
 
     def unshut(self, at_s: float) -> None:
         """Open the shutter for frames from `at_s` on: the reply has drained, plus a tail."""

@@ -194,13 +194,37 @@ def test_a_hangover_may_be_set_frame_by_frame() -> None:
     assert len(ends(gate.feed(frame(6), False, hangover=2))) == 1
 
 
+def test_hindsight_opens_the_gate_where_the_word_began() -> None:
+    """A detector that wakes late tells what it thinks of the frames before."""
+    gate = Gate(SMALL)
+    feed(gate, "." * 20)
+    (started,) = gate.feed(frame(20), True, hindsight=[False, True, True, True, False, True])
+    assert passed([started]) == list(range(13, 21))
+    assert isinstance(started, UtteranceStarted)
+    assert started.onset_s == pytest.approx(15 * FRAME_S)
+
+
+def test_hindsight_beyond_what_is_kept_is_left_out() -> None:
+    """The ring has an end, and at the very start there is nothing behind."""
+    gate = Gate(SMALL)
+    feed(gate, "..")
+    (started,) = gate.feed(frame(2), True, hindsight=[True] * 30)
+    assert passed([started]) == [0, 1, 2]
+
+
+def test_a_trace_of_voice_well_before_the_onset_is_not_part_of_it() -> None:
+    """More than a window away: a click, not a beginning."""
+    (started,) = feed(Gate(SMALL), "........x.......xxx")
+    assert passed([started])[0] == 14
+
+
 def test_lengths_in_time_become_frames() -> None:
     """The defaults of the configuration."""
     settings = GateSettings.from_ms(
         onset_ms=60, hangover_ms=600, pre_roll_ms=300, min_utterance_ms=120, max_utterance_s=60
     )
     assert settings == GateSettings(
-        onset=3, onset_window=4, hangover=30, pre_roll=15, least=6, most=3_000
+        onset=3, onset_window=5, hangover=30, pre_roll=15, least=6, most=3_000
     )
 
 

