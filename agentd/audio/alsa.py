@@ -1,21 +1,20 @@
 """Microphone and speaker over PortAudio (PyAudio) on ALSA.
 
 PortAudio on Linux freezes its list of devices when it initialises, opens every PCM it finds to
-make that list (hundreds of lines on stderr, 17 MiB of plugins and up to a second on a Pi), and
-cannot open a name with arguments such as `plughw:CARD=Device` at all. So it is shown two names
-only, `agentd_capture` and `agentd_playback`, both of type `null` while it initialises. Afterwards
-ALSA's configuration (alsa.conf beside this file) defines them as whatever AGENTD_CAPTURE_PCM and
+make that list (hundreds of lines on stderr, 17 MiB of plugins), and cannot open a name with
+arguments such as `plughw:CARD=Device` at all. So it is shown two names only, `agentd_capture` and
+`agentd_playback`, both of type `null` while it initialises. Afterwards ALSA's configuration (alsa.conf beside this file) defines them as whatever AGENTD_CAPTURE_PCM and
 AGENTD_PLAYBACK_PCM say at the moment of opening. A card that comes back under another number is
 found by its id without initialising anew, which would tear down the other stream.
 
 In this process rather than in a child: measured on a PulseAudio-backed PCM, the callbacks of one
-stream cost 0.6 s of CPU a minute and PortAudio 5 MiB, while a child interpreter costs 15 MiB more
-and its pipe doubles the wake-ups. What a child would buy is immunity from a stream that hangs when
+stream cost 0.7 s of CPU a minute and PortAudio 5 MiB, while a bare child interpreter is 13 MiB and
+adds a wake-up to every period. What a child would buy is immunity from a stream that hangs when
 its device vanishes (PortAudio #1037, #930, #1074). Injected here: a source or sink unplugged and a
 server killed end the stream at once (`is_active`), a device that stalls hangs only
-`Pa_StopStream`, which is not used. Should `Pa_CloseStream` hang all the same, its thread is
-abandoned, sound goes on over a new stream, and `StreamWedged` lets the daemon restart at a quiet
-moment.
+`Pa_StopStream`, which is not used, and a sound server that hangs takes `Pa_CloseStream` with it.
+Then the thread is abandoned, sound goes on over a new stream as soon as there is one, and
+`StreamWedged` lets the daemon restart at a quiet moment.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 For WAV devices and far-end references, not for sound cards (ALSA's `plug` converts there).
 `soxr` would be faster, but needs numpy, which the base install does without; a second of
-48 kHz costs about 50 ms here. Pass band to 0.8 of the lower Nyquist frequency, images and aliases
+48 kHz costs about 80 ms here. Pass band to 0.8 of the lower Nyquist frequency, images and aliases
 about 70 dB down.
 """
 

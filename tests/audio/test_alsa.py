@@ -271,3 +271,16 @@ def test_only_two_names_are_ever_shown_to_portaudio(rig: SoundRig) -> None:
     run(rig, body)
     assert {"agentd_capture", "agentd_playback"} <= set(PortAudio.get()._index)
     assert os.environ["ALSA_CONFIG_PATH"].endswith("alsa.conf")
+
+
+def test_a_sound_server_that_hangs_is_told_and_sound_returns_with_it(rig: SoundRig) -> None:
+    """Every call into it hangs; neither the loop nor the other stages do."""
+
+    async def body(bench: Bench) -> None:
+        await bench.both_run()
+        with rig.frozen():
+            await until(lambda: bench.count(CaptureLost) and bench.count(PlaybackLost))
+        await until(lambda: bench.count(CaptureBack) >= 2 and bench.count(PlaybackBack) >= 2)
+        print(f"wedged: {bench.microphone.stats.wedged} and {bench.player.stats.wedged}")
+
+    run(rig, body)
