@@ -3,9 +3,10 @@
 PortAudio on Linux freezes its list of devices when it initialises, opens every PCM it finds to
 make that list (hundreds of lines on stderr, 17 MiB of plugins), and cannot open a name with
 arguments such as `plughw:CARD=Device` at all. So it is shown two names only, `agentd_capture` and
-`agentd_playback`, both of type `null` while it initialises. Afterwards ALSA's configuration (alsa.conf beside this file) defines them as whatever AGENTD_CAPTURE_PCM and
-AGENTD_PLAYBACK_PCM say at the moment of opening. A card that comes back under another number is
-found by its id without initialising anew, which would tear down the other stream.
+`agentd_playback`, both of type `null` while it initialises. Afterwards ALSA's configuration
+(alsa.conf beside this file) defines them as whatever AGENTD_CAPTURE_PCM and AGENTD_PLAYBACK_PCM
+say at the moment of opening. A card that comes back under another number is found by its id
+without initialising anew, which would tear down the other stream.
 
 In this process rather than in a child: measured on a PulseAudio-backed PCM, the callbacks of one
 stream cost 0.7 s of CPU a minute and PortAudio 5 MiB, while a bare child interpreter is 13 MiB and
