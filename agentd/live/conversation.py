@@ -152,6 +152,7 @@ class Conversation:
         self._effects.due_by("turn", self._turns.deadline_s())
         self._effects.due_by("reply", self._reply_deadline_s())
         self._effects.due_by("release", self._lifeline.release_at_s())
+        self._effects.due_by("retention", self._memory.expires_at_s)
 
     def _reply_deadline_s(self) -> float | None:
         """Return when the awaited answer is given up; a tool at work is not the service's fault."""
@@ -198,7 +199,9 @@ class Conversation:
             now=self._effects.now,
         )
 
-    def _lost(self, cause: str) -> None:
+    def _lost(self, cause: str, fault: bool) -> None:
+        if fault:
+            self._uplink.ring.blame()
         self._uplink.detach()
         self._turns.connection_lost(self._uplink.holds, self._repeat_as, self._effects.now, cause)
         self._calls.connection_lost()
@@ -262,13 +265,15 @@ class Conversation:
     def _respond(self, response: ToolResponse) -> bool:
         if self._caps.scheduling and self._non_blocking(response.name):
             response = replace(response, scheduling="WHEN_IDLE")
+        self._turns.asked_more(self._effects.now)
         return self._uplink.send(response)
 
     def _tell(self, text: str) -> None:
         self._uplink.enter(text, asks=True, now=self._effects.now)
 
-    def _turn_finished(self, turn: Turn) -> None:
-        self._calls.turn_over(turn.number)
+    def _turn_finished(self, turn: Turn, failed: bool) -> None:
+        if not failed:
+            self._calls.turn_over(turn.number)
         self._memory.add(turn.user_text, turn.model_text)
 
     # ── what the user says and wants ──
@@ -412,6 +417,8 @@ class Conversation:
             self._turns.close_overdue(now)
         elif name == "reply":
             self._reply_overdue()
+        elif name == "retention":
+            self._memory.expire()
         elif name == "release":
             if self._turns.quiet and self._uplink.idle and not self._calls.pending:
                 self._lifeline.release_if_due()

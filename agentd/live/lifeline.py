@@ -76,7 +76,7 @@ class Lifeline:
         client_content: bool,
         opened: Callable[[Connection], None],
         closing: Callable[[], None],
-        lost: Callable[[str], None],
+        lost: Callable[[str, bool], None],
         scene: Callable[[], Scene],
     ) -> None:
         self._settings = settings
@@ -87,7 +87,7 @@ class Lifeline:
         self._client_content = client_content
         self._opened = opened  # setup is complete: messages may be sent
         self._closing = closing  # no message may be sent any more
-        self._lost = lost  # it is over; gets the cause
+        self._lost = lost  # it is over: the cause, and whether the service ended it for a fault
         self._scene = scene
         self._machine = Machine(self._state_changed)
         self._backoff = Backoff(BACKOFF_BASE_S, settings.live.backoff_max_s, random)
@@ -316,7 +316,8 @@ class Lifeline:
         ours = seen.kind is Kind.LOCAL and connection.because is not None
         failure = connection.because if ours and connection.because is not None else seen
         verdict = self._judge(connection, failure)
-        self._lost(failure.reason if failure.kind is Kind.LOCAL else verdict.cause)
+        fault = verdict.blames_handle and connection.go_away_at_s is None
+        self._lost(failure.reason if failure.kind is Kind.LOCAL else verdict.cause, fault)
         self.connection = None
         if connection.ready_s is not None:
             self._lost_at_s = self._effects.now

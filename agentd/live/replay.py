@@ -30,7 +30,7 @@ from agentd.live.messages import (
     ToolResponse,
 )
 
-MAX_DELIVERIES = 4  # newest handle, previous handle, fresh session, and one for bad luck
+MAX_FAILURES = 4  # newest handle, previous handle, fresh session, and one for bad luck
 MAX_TEXTS = 16
 
 
@@ -46,7 +46,7 @@ class Utterance:
     done: bool = False  # it was delivered whole on the current connection
     end: UtteranceEnded | None = None
     ended_at_s: float | None = None
-    deliveries: int = 0  # connections on which it was begun
+    failures: int = 0  # connections that the service ended while they carried it
     waited: bool = False  # it met a time without a connection
 
     @property
@@ -74,7 +74,7 @@ class Typed:
     turn: int
     ended_at_s: float
     done: bool = False
-    deliveries: int = 0
+    failures: int = 0
     waited: bool = False
 
 
@@ -194,15 +194,21 @@ class Ring:
             return None  # on its way
         return item.ended_at_s + self.max_age_s
 
+    def blame(self) -> None:
+        """Note that the service has ended the connection: what it carried may be the cause."""
+        for item in self._items:
+            if item.done or (isinstance(item, Utterance) and item.opened):
+                item.failures += 1
+
     def drop_worn(self, now: float) -> tuple[list[Lost], list[Item]]:
-        """Remove what has met too many broken connections: it may be the cause.
+        """Remove what the service has ended too many connections on.
 
         Returns the speech that is lost by it, and the texts.
         """
-        worn = [item for item in self._items if item.deliveries >= MAX_DELIVERIES]
+        worn = [item for item in self._items if item.failures >= MAX_FAILURES]
         for item in worn:
             self.remove(item)
-        cause = "the connection broke at every attempt"
+        cause = "the service ended every connection on it"
         spoken = [_lost(item, now, cause) for item in worn if isinstance(item, Utterance)]
         return spoken, [item for item in worn if isinstance(item, Typed)]
 

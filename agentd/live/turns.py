@@ -103,14 +103,14 @@ class Turns:
         deliver: Callable[[Downlink], None],
         emit: Callable[[Event], None],
         answered: Callable[[int], None],
-        finished: Callable[[Turn], None],
+        finished: Callable[[Turn, bool], None],
         take_tokens: Callable[[], tuple[int, int]],
         local_activity: Callable[[], bool],
     ) -> None:
         self._deliver = deliver
         self._emit = emit
         self._answered = answered  # everything asked up to this turn has its answer
-        self._finished = finished
+        self._finished = finished  # gets the turn, and whether it failed
         self._take_tokens = take_tokens
         self._local_activity = local_activity
         self._last_number = 0
@@ -166,6 +166,11 @@ class Turns:
         self.current = turn
         self._ignore_until_s = now + GRACE_S
         self._emit(TurnStarted(turn=number))
+
+    def asked_more(self, now: float) -> None:
+        """Note that the service has got what it asked for and has time to answer again."""
+        if self.current is not None:
+            self.current.asked_at_s = now
 
     def cancel_reply(self, by: str) -> bool:
         """Stop the reply and ignore the rest of it (button, control socket)."""
@@ -347,7 +352,7 @@ class Turns:
         elif not can_repeat(turn.number):
             self._tell_complete(turn)
             self._emit(TurnFailed(turn=turn.number, cause=cause))
-            self._over(turn, told=True)
+            self._over(turn, failed=True)
         elif turn.reply_bytes:
             repeat_as(turn.number, self.next_number())
             self._tell_complete(turn)
@@ -441,7 +446,7 @@ class Turns:
         self._ignore_until_s = math.inf
         self._closer_due = not ignore
 
-    def _over(self, turn: Turn, *, interrupted: bool = False, told: bool = False) -> None:
+    def _over(self, turn: Turn, *, interrupted: bool = False, failed: bool = False) -> None:
         """Close a turn and tell its figures; the only place where turns end."""
         self.count += 1
         if turn.tokens == (0, 0):
@@ -456,8 +461,8 @@ class Turns:
         )
         if stopped:
             turn.model_text = heard_text(turn.model_text, heard_ms, turn.reply_ms)
-        self._finished(turn)
-        if not told:
+        self._finished(turn, failed)
+        if not failed:
             self._emit(
                 TurnEnded(
                     turn=turn.number,

@@ -179,7 +179,7 @@ class Uplink:
         spoken, texts = self.ring.drop_worn(now)
         self._announce(spoken)
         for item in texts:
-            self._turns.give_up(item.turn, "the connection broke at every attempt")
+            self._turns.give_up(item.turn, "the service ended every connection on it")
         if pending is None or consumed is None:
             self._activity = None
             self.ring.rewind()
@@ -298,7 +298,6 @@ class Uplink:
 
     def _open(self, utterance: Utterance) -> None:
         utterance.opened = True
-        utterance.deliveries += 1
         joined = self._activity is not None
         self._activity = utterance
         if joined:
@@ -349,10 +348,9 @@ class Uplink:
             behind = any(other is not item and not other.done for other in self.ring)
             if self._turns.awaiting is not None and not behind:
                 return False
-        elif item.deliveries:
+        elif item.waited:
             self.replayed_count += 1
         item.done = True
-        item.deliveries += 1
         message: ClientMessage
         if self.settings.client_content:
             message = ClientContent((Content("user", item.text),), turn_complete=item.asks)

@@ -81,6 +81,7 @@ class Wire:
     before: list[ClientMessage] = field(default_factory=list)  # what the handle's state contains
     activity_open: bool = False
     unanswered: int = 0  # questions that wait for a reply
+    consumed: int = 0  # the highest index told
 
     @property
     def known(self) -> list[ClientMessage]:
@@ -179,6 +180,14 @@ class World:
         self.give(c.Connected(self.wire.number))
         return self
 
+    def reconnect(self) -> World:
+        """Wait for the next dial and let it succeed."""
+        for _ in range(1000):
+            if self.is_in(State.DIALING):
+                return self.connect()
+            self.advance(0.5)
+        raise AssertionError("no dial comes")
+
     def end(self, failure: Failure = DROPPED) -> World:
         """Let the connection or attempt end."""
         wire = self.open_wire
@@ -205,7 +214,7 @@ class World:
         index = None
         wire = self.open_wire
         if self.indexed and wire is not None:
-            index = max(0, len(wire.received) - lag)
+            index = wire.consumed = max(wire.consumed, len(wire.received) - lag)
             self.states[handle] = wire.before + wire.received[:index]
         self.receive(resumption=ResumptionUpdate(handle, resumable=True, consumed_index=index))
         return handle
@@ -296,6 +305,10 @@ class World:
         spoken = self.spoken[-1]
         spoken.ended = reason
         self.give(e.UtteranceEnded(spoken.number, self.now, spoken.pieces * 20.0, reason))
+
+    def give_say(self, text: str = "what time is it") -> None:
+        """Type a question."""
+        self.give(c.Say(text))
 
     def mute(self, *, on: bool = True) -> None:
         """Mute or unmute."""
