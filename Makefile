@@ -77,9 +77,11 @@ soak: setup ## hours of conversation under faults; SOAK_ARGS="--hours 8"
 	$(PY) -m benchmarks.soak $(SOAK_ARGS)
 
 .PHONY: docs
-docs: setup ## write docs/configuration.md anew from the schema
-	.venv/bin/agentd config schema --markdown > docs/configuration.md.new
-	mv docs/configuration.md.new docs/configuration.md
+docs: setup ## write anew what comes from the source: configuration, event table, picture of the lights
+	.venv/bin/agentd config schema --format markdown > docs/configuration.md
+	.venv/bin/agentd config schema --format toml > config/agentd.toml
+	$(PY) scripts/events_table.py
+	$(PY) scripts/plot_patterns.py
 
 .PHONY: test-fresh
 test-fresh: ## as a stranger would: clone, make test, make demo in a new Debian root; SUITES="bookworm trixie"

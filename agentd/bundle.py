@@ -26,7 +26,9 @@ from urllib.parse import urlsplit
 
 from agentd import __version__
 from agentd.audio.cards import ASOUND
-from agentd.config import Loaded, Settings, load, walk_fields
+from agentd.config import Settings
+from agentd.config_fields import walk_fields
+from agentd.config_files import Loaded, load
 from agentd.doctor import findings as f
 from agentd.doctor.system import run_command
 from agentd.errors import EXIT_OK, AgentdError, ConfigError, ControlError

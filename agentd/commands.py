@@ -174,7 +174,7 @@ def devices(arguments: argparse.Namespace) -> int:
 def config(arguments: argparse.Namespace) -> int:
     """Check, show or describe the settings."""
     from agentd import config_docs
-    from agentd.config import load
+    from agentd.config_files import load
 
     if arguments.what == "schema":
         print(config_docs.FORMATS[arguments.format](), end="")
@@ -190,7 +190,7 @@ def config(arguments: argparse.Namespace) -> int:
 
 def leds(arguments: argparse.Namespace) -> int:
     """Switch all configured LEDs off (ExecStopPost)."""
-    from agentd.config import load
+    from agentd.config_files import load
     from agentd.device.leds import turn_off
 
     turn_off(load(arguments.config).settings.gpio)

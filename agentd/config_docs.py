@@ -8,7 +8,8 @@ from itertools import groupby
 
 from pydantic.fields import FieldInfo
 
-from agentd.config import Settings, describe_range, find_section, walk_fields
+from agentd.config import Settings
+from agentd.config_fields import describe_range, find_section, walk_fields
 
 INTRODUCTION = """\
 # Configuration

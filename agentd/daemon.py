@@ -28,7 +28,8 @@ from agentd import events as e
 from agentd.audio.devices import CaptureDevice, PlaybackDevice
 from agentd.audio.sound import Outlets, Sound
 from agentd.clock import Clock, SystemClock
-from agentd.config import Loaded, Settings, load
+from agentd.config import Settings
+from agentd.config_files import Loaded, load
 from agentd.device.button import Button, Contact
 from agentd.device.gestures import Action
 from agentd.device.leds import Lights, open_lights
@@ -128,6 +129,7 @@ class Daemon:
         )
         self._sound = self._make_sound(self._settings)
         self._sound_task: asyncio.Task[None] | None = None
+        self._button_task: asyncio.Task[None] | None = None
         self._mute = Mute(store=self._store, emit=self.emit, apply=self._apply_mute)
         self.ringer = Ringer(clock=clock, store=self._store, emit=self.emit)
         software = SoftwareVolume(self._set_software_volume)
@@ -188,7 +190,7 @@ class Daemon:
             self._start("sounds", self._sounder.run())
             self._start("ringer", self.ringer.run())
             self._start("control", self._control.run())
-            self._start("button", self._make_button().run())
+            self._button_task = self._start("button", self._make_button().run())
             if self._settings.network.monitor:
                 self._start("network", self._make_monitor().run())
             await self._stop_asked.wait()
@@ -258,7 +260,7 @@ class Daemon:
         self._sound.play(pcm)
 
     def _hush(self) -> None:
-        self._sound.player.hush()
+        self._sound.hush()
 
     def _set_software_volume(self, percent: int) -> None:
         self._sound.player.set_volume(percent)
@@ -337,8 +339,16 @@ class Daemon:
                 self._mute.ask(action is Action.MUTE, by="button")
             case Action.SILENCE:
                 self.ringer.silence("button")
-            case _:
-                pass  # TALK, TELL, SAY_MUTED: the event itself makes the sounds
+            case Action.TALK:
+                self.session.wake()
+            case Action.TALK_BEGIN:
+                self.session.wake()
+                self.session.cancel_reply("button")
+                self._sound.hold()
+            case Action.TALK_END:
+                self._sound.release()
+            case Action.TELL | Action.SAY_MUTED:
+                pass  # the event itself makes the sounds
 
     # ── reload ────────────────────────────────────────────────────────────────────────────────
 
@@ -380,13 +390,15 @@ class Daemon:
             if getattr(settings, name) != getattr(before, name)
         ]
         how = await self.session.reload(settings)
-        if {"audio", "vad"} & set(changed):
+        another_mode = settings.gpio.button_mode != before.gpio.button_mode
+        if {"audio", "vad"} & set(changed) or another_mode:
             await self._replace_sound(settings)
         if "sounds" in changed:
             self._sounder.replace_settings(settings.sounds)
         if "gpio" in changed:
             brightness = settings.gpio.brightness_percent / 100
             self._presenter.set_lights(lambda: self._open_lights(settings), brightness)
+            await self._replace_button()
         if "log" in changed:
             self._journal.set_level(settings.log.level)
         self.emit(e.Reloaded(changed=", ".join(changed) or "nothing", how=how))
@@ -401,6 +413,12 @@ class Daemon:
             self._sound.close_microphone()
         self._sound_task = self._start("sound", self._sound.run())
         await self._use_mixer(settings)
+
+    async def _replace_button(self) -> None:
+        if self._button_task is not None:
+            self._button_task.cancel()
+            await asyncio.wait([self._button_task])
+        self._button_task = self._start("button", self._make_button().run())
 
     # ── building ──────────────────────────────────────────────────────────────────────────────
 

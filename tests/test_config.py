@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentd import config_docs
-from agentd.config import Settings, context_window_tokens, load, parse, walk_fields
+from agentd.config import Settings, context_window_tokens
+from agentd.config_fields import walk_fields
+from agentd.config_files import load, parse
 from agentd.errors import ConfigError
 
 HERE = Path("agentd.toml")

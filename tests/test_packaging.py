@@ -136,7 +136,7 @@ def test_the_installer_reads_settings_as_the_daemon_does(
 
 def test_the_questions_name_settings_that_exist_with_their_defaults() -> None:
     """debian/settings.sh follows the schema."""
-    from agentd.config import find_field
+    from agentd.config_fields import find_field
 
     script = (
         f". {PROJECT}/debian/settings.sh; for question in $QUESTIONS; do "

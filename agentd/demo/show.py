@@ -12,7 +12,7 @@ from typing import Any, TextIO
 
 from agentd import events as e
 from agentd.clock import Clock, SystemClock
-from agentd.config import Loaded, load, parse
+from agentd.config_files import Loaded, load, parse
 from agentd.daemon import Daemon, Parts
 from agentd.demo import script
 from agentd.demo.narrator import Narrator

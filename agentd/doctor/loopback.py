@@ -15,7 +15,8 @@ from pathlib import Path
 
 from agentd import events as e
 from agentd.clock import Clock
-from agentd.config import Loaded, Settings
+from agentd.config import Settings
+from agentd.config_files import Loaded
 from agentd.doctor.findings import Finding, fail, ok
 from agentd.service.journal import Journal
 from agentd.service.notify import Notifier

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from agentd.audio.alsa import silence_libraries
-from agentd.config import Loaded, load
+from agentd.config_files import Loaded, load
 from agentd.doctor import findings as f
 from agentd.doctor.examine import Examination, Machine
 from agentd.errors import ConfigError, ControlError

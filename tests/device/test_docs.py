@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from agentd.audio import sounds
-from agentd.config import GpioPins, parse
+from agentd.config import GpioPins
+from agentd.config_files import parse
 from agentd.device.patterns import LISTENING_FLOOR
 
 ROOT = Path(__file__).parents[2]

@@ -10,7 +10,7 @@ import pytest
 
 from agentd import events
 from agentd.clock import SystemClock
-from agentd.config import Loaded, parse
+from agentd.config_files import Loaded, parse
 from agentd.daemon import Daemon, Parts
 from agentd.device.patterns import LightKind, Look
 from agentd.emulator import Emulator, EmulatorOptions
