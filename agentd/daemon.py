@@ -116,7 +116,7 @@ class Daemon:
         )
         self._tasks = asyncio.TaskGroup()
         self._stages: set[asyncio.Task[None]] = set()
-        self._toolbox = Toolbox(builtin_tools(self.brief_status))
+        self._toolbox = Toolbox()
         self.session = LiveSession(
             self._settings,
             clock=clock,
@@ -149,8 +149,8 @@ class Daemon:
             hush=self._hush,
         )
         if self._settings.tools.enabled:
-            forget = self.session.forget
-            for tool in DeviceTools(self.volume, self._mute, self.ringer, forget).tools():
+            device = DeviceTools(self.volume, self._mute, self.ringer, self.session.forget)
+            for tool in (*builtin_tools(self.brief_status), *device.tools()):
                 self._toolbox.add(tool)
         self._heartbeat = Heartbeat(
             notifier,
