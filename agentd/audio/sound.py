@@ -10,6 +10,7 @@ from agentd.audio import formats
 from agentd.audio.capture import CaptureStats, Microphone
 from agentd.audio.devices import CaptureDevice, PlaybackDevice, open_devices, wav_path
 from agentd.audio.playback import PlaybackStats, Player
+from agentd.audio.shutter import Shutter
 from agentd.clock import Clock
 from agentd.config import Audio, Settings
 from agentd.events import Emit, Event, PlaybackMark, ReplyDrained, ReplyStarted, Speech
@@ -51,7 +52,13 @@ class Sound:
         self._clock = clock
         self._half_duplex = is_half_duplex(settings.audio)
         self._tail_s = settings.audio.half_duplex_tail_ms / 1000
-        self._listener = Listener(settings.vad, emit=outlets.emit, on_speech=outlets.on_speech)
+        self._shutter = Shutter()
+        self._listener = Listener(
+            settings.vad,
+            emit=outlets.emit,
+            on_speech=outlets.on_speech,
+            push_to_talk=settings.gpio.button_mode == "push-to-talk",
+        )
         self._microphone = Microphone(
             settings.audio,
             clock=clock,
@@ -77,18 +84,39 @@ class Sound:
         """Keep the half-duplex shutter: shut while a reply is heard, and for a tail after it."""
         if not self._half_duplex:
             return
+        now = self._clock.monotonic()
         if isinstance(event, ReplyStarted):
-            self._listener.shut()
+            self._set_shutter(self._shutter.reply_began(event.turn))
         elif isinstance(event, ReplyDrained):
-            self._listener.unshut(self._clock.monotonic() + self._tail_s)
+            self._set_shutter(self._shutter.reply_ended(event.turn, now, self._tail_s))
 
     def play(self, pcm: bytes) -> None:
         """Play an earcon (int16 mono 24 kHz); half duplex: unheard by the gate."""
         if self._half_duplex:
             length_s = len(pcm) / formats.SAMPLE_BYTES / formats.PLAYBACK_RATE_HZ
-            self._listener.shut()
-            self._listener.unshut(self._clock.monotonic() + length_s + self._tail_s)
+            now = self._clock.monotonic()
+            self._set_shutter(self._shutter.sounded(now, length_s, self._tail_s))
         self.player.sound(pcm)
+
+    def hush(self) -> None:
+        """Stop earcons and alarms; a reply goes on."""
+        self.player.hush()
+        self._set_shutter(self._shutter.hushed(self._clock.monotonic(), self._tail_s))
+
+    def _set_shutter(self, shutter: Shutter) -> None:
+        self._shutter = shutter
+        if shutter.is_shut(self._clock.monotonic()):
+            self._listener.shut()
+        if shutter.reply is None:
+            self._listener.unshut(shutter.until_s)
+
+    def hold(self) -> None:
+        """Push to talk: from here on everything is one utterance, whatever else plays."""
+        self._listener.hold()
+
+    def release(self) -> None:
+        """End what `hold` began."""
+        self._listener.release()
 
     def cut(self) -> None:
         """End an open utterance now."""
