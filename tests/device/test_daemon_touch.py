@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 from gpiozero.pins.mock import MockPWMPin
 
 from agentd import events as e
@@ -28,7 +29,7 @@ from agentd.service.notify import Notifier
 from agentd.service.outlets import MemoryOutlet
 from tests.e2e.sounds import needs_words
 
-pytestmark = needs_words
+pytestmark = [needs_words, pytest.mark.slow]
 
 BUTTON, SWITCH = 5, 6
 OPTIONS = EmulatorOptions(latency_s=0.1, reply="tone", tone_s=0.2, connection_limits=False)

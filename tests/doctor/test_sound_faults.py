@@ -278,6 +278,18 @@ def test_the_sweep_is_found_in_noise(attenuation_db: float) -> None:
     assert echo.delay_ms == pytest.approx(200.0, abs=1.0)
 
 
+def test_a_stutter_in_the_sweep_costs_little() -> None:
+    """30 ms were swallowed in its middle: the rest is still found, and its level is right."""
+    recorded = formats.samples(noise(2.6, 100.0))
+    played = sweep.sweep(16_000)
+    del played[4_000:4_480]
+    for at, value in enumerate(played):
+        recorded[at + 3_200] += value // 10
+    echo = sweep.find(recorded)
+    assert echo.heard
+    assert echo.attenuation_db == pytest.approx(20.0, abs=2.0)
+
+
 def test_no_sweep_is_found_where_none_is() -> None:
     """In noise, in silence, and in nothing."""
     assert not sweep.find(formats.samples(noise(2.6, 200.0))).heard
