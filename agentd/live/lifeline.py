@@ -18,9 +18,9 @@ from agentd.live.backoff import Backoff, DialBudget
 from agentd.live.effects import Effects
 from agentd.live.failures import Action as Do
 from agentd.live.failures import Failure, Kind, Phase, Verdict, classify
-from agentd.live.machine import CONNECTED, HOLDING, Action, Machine, Move, State
+from agentd.live.machine import CLOSING, CONNECTED, HOLDING, Action, Machine, Move, State
 from agentd.live.memory import Memory
-from agentd.live.resumption import Choice, Handle, Rung
+from agentd.live.resumption import MAX_STRIKES, Choice, Handle, Rung
 
 STABLE_S = 15.0  # a connection this old has earned a fresh backoff
 HEALTH_S = 10.0  # a resumed connection that dies younger speaks against its handle
@@ -97,6 +97,7 @@ class Lifeline:
         self._next_delay_s = 0.0
         self._last_dial_s: float | None = None
         self._lost_at_s: float | None = None
+        self._refusals = 0  # internal errors at setup since the last connection stood
         self.connection: Connection | None = None
         self.dial_at_s: float | None = None
         self.trouble: Verdict | None = None
@@ -178,6 +179,7 @@ class Lifeline:
         self._effects.cancel_timer("setup")
         self._effects.set_timer("stable", now + STABLE_S)
         self.connections += 1
+        self._refusals = 0
         self.trouble = None
         gap_ms = 0.0 if self._lost_at_s is None else (now - self._lost_at_s) * 1000.0
         self._lost_at_s = None
@@ -353,7 +355,7 @@ class Lifeline:
         if connection.proved or connection.go_away_at_s is not None:
             return False
         if connection.ready_s is None:
-            return verdict.blames_handle and self._is_refused(handle, connection, scene)
+            return verdict.blames_handle and self._is_refused(scene)
         young = connection.is_young(self._effects.now)
         if verdict.blames_handle and (
             scene.awaiting_first_sign or (young and not scene.user_speaks)
@@ -361,16 +363,15 @@ class Lifeline:
             return True
         return (young or scene.awaiting_first_sign) and ladder.strike(handle)
 
-    def _is_refused(self, handle: Handle, connection: Connection, scene: Scene) -> bool:
-        """Tell whether to stop trying a handle that the service answers with an internal error.
+    def _is_refused(self, scene: Scene) -> bool:
+        """Tell whether to stop trying a handle that the service answers with internal errors.
 
         It does so while it believes the old connection to be open, which after a change of networks
         it does for a while. With nobody waiting there is time; a question is worth more than the
         rest of the context, which the transcript can restore.
         """
-        struck_out = self._memory.ladder.strike(handle)
-        if connection.choice.rung is Rung.PREVIOUS:
-            return True
+        self._refusals += 1
+        struck_out = self._refusals >= MAX_STRIKES
         lost_at_s = self._effects.now if self._lost_at_s is None else self._lost_at_s
         return struck_out and (scene.somebody_waits or self._effects.now - lost_at_s > PATIENCE_S)
 
@@ -465,7 +466,8 @@ class Lifeline:
             self._reset_backoff()
         elif name == "go_away":
             self.quiet()  # it is not, but the service will not wait
-        elif name == "close" and self.connection is not None:
+        elif name == "close" and self.state in CLOSING:
+            assert self.connection is not None
             self._effects.do(c.Close(self.connection.number, graceful=False))
 
     def _await_dial_or_dial(self) -> None:

@@ -110,6 +110,7 @@ TRANSITIONS: dict[tuple[State, Move], tuple[State, Action]] = {
 }
 
 CONNECTED = frozenset({State.LIVE, State.LEAVING})
+CLOSING = frozenset({State.SWITCHING, State.RELEASING, State.STOPPING})
 HOLDING = frozenset(  # a connection or an attempt exists
     {State.DIALING, State.LIVE, State.LEAVING, State.SWITCHING, State.RELEASING, State.STOPPING}
 )

@@ -269,12 +269,10 @@ class Uplink:
 
     def _advance(self, item: Item, now: float) -> bool:
         """Send what can be sent of the oldest item; True if it is done and the next may follow."""
-        if self.held:
+        if self.held or (self.muted and isinstance(item, Utterance)):
             return False
         if isinstance(item, Typed):
             return self._send_text(item, now)
-        if self.muted:
-            return False
         if not item.opened:
             self._open(item)
         self._send_audio(item)
@@ -337,8 +335,9 @@ class Uplink:
     def _end_join(self, now: float) -> None:
         """Ask what there is: the rest of a split utterance never came."""
         self._join_by_s = None
-        if self._connection is not None and self._activity is not None and self._activity.done:
-            self._deliver_activity(self._activity, now)
+        activity = self._activity
+        if self._connection is not None and activity is not None and activity.done:
+            self._deliver_activity(activity, now)
 
     def _send_text(self, item: Typed, now: float) -> bool:
         if self._activity is not None:
@@ -364,7 +363,8 @@ class Uplink:
         return True
 
     def _send(self, message: ClientMessage, utterance: int | None) -> None:
-        if self._put(message) and self._indexed:
+        self._put(message)
+        if self._indexed:
             self.log.record(message, utterance)
 
     def send(self, message: ClientMessage) -> bool:
@@ -374,11 +374,9 @@ class Uplink:
         self._send(message, None)
         return True
 
-    def _put(self, message: ClientMessage) -> bool:
-        if self._connection is None:
-            return False
+    def _put(self, message: ClientMessage) -> None:
+        assert self._connection is not None
         self._command(Send(self._connection, message))
-        return True
 
     def _light(self, utterance: int, *, replay: bool) -> None:
         if self._lit is None:
