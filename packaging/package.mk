@@ -21,6 +21,10 @@ apt-repo: deb ## a signed apt repository in dist/apt; APT_KEY=fingerprint, else 
 test-package: setup ## install, boot and torment the packages; SUITES=…, PACKAGE_ARGS="-k reload"
 	packaging/test $(PACKAGE_ARGS)
 
+.PHONY: piuparts
+piuparts: deb ## install, remove, purge the packages with piuparts (root, a mirror)
+	packaging/piuparts $(SUITES)
+
 # The wheels a device gets: what Debian provides in both suites is left to Debian.
 DEBIAN_PROVIDES := pyaudio cryptography cffi pycparser gpiozero colorzero numpy urllib3 \
 	certifi charset-normalizer distro sniffio pyasn1 pyasn1-modules setuptools
