@@ -47,7 +47,6 @@ from agentd.live.tools import Toolbox, builtin_tools
 from agentd.methods import methods
 from agentd.net.kernel import NetlinkKernel
 from agentd.net.monitor import NetworkMonitor
-from agentd.net.path import PathChange
 from agentd.service.client import SOCKET_NAME
 from agentd.service.control import ControlServer
 from agentd.service.journal import Journal
@@ -273,10 +272,6 @@ class Daemon:
             self._heartbeat.refresh()
             self._control.publish()
 
-    def _path_changed(self, change: PathChange) -> None:
-        after = change.after
-        self.session.link_changed(e.LinkChanged(interface=after.interface, online=after.online))
-
     def _deliver(self, value: e.Downlink) -> None:
         if isinstance(value, e.TranscriptText):
             if self._parts.on_transcript:
@@ -441,7 +436,7 @@ class Daemon:
             NetlinkKernel(),
             clock=self._clock,
             emit=self.emit,
-            on_path=self._path_changed,
+            on_path=self.session.path_changed,
             debounce_ms=self._settings.network.debounce_ms,
         )
 

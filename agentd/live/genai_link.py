@@ -52,6 +52,12 @@ class GenaiLink:
         self._ours = False  # we have ended it
         self._bad_frames = 0
 
+    @property
+    def local_address(self) -> str | None:
+        """Return our IP address on it, if it has one."""
+        name = self._websocket.transport.get_extra_info("sockname")
+        return str(name[0]) if isinstance(name, tuple) else None
+
     async def send(self, message: ClientMessage) -> None:
         """Send one message through the SDK."""
         try:

@@ -30,6 +30,10 @@ class LinkFailed(LiveError):
 class Link(Protocol):
     """An open connection whose setup is complete."""
 
+    @property
+    def local_address(self) -> str | None:
+        """Return our IP address on it, if it has one."""
+
     async def send(self, message: ClientMessage) -> None:
         """Send one message; waits while the socket is full.
 
@@ -80,6 +84,7 @@ class FakeLink:
         self.aborted = False
         self.close_hangs = False  # a peer that never answers our close
         self.send_blocks = False  # a socket that takes nothing
+        self.local_address: str | None = None
         self._inbox: deque[ServerMessage | Failure] = deque()
         self._changed = asyncio.Event()
 

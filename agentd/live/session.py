@@ -26,6 +26,7 @@ from agentd.live.messages import Audio, ClientMessage
 from agentd.live.status import SessionStatus
 from agentd.live.store import ConversationStore
 from agentd.live.tools import Toolbox
+from agentd.net.path import PathChange
 from agentd.waiting import wait_for_event
 
 logger = logging.getLogger(__name__)
@@ -139,6 +140,14 @@ class LiveSession:
     def link_changed(self, change: LinkChanged) -> None:
         """Take word of a change of the network path, debounced."""
         self._feed(change)
+
+    def path_changed(self, change: PathChange) -> None:
+        """Take word of a change of the network path; a connection that it leaves alone is kept."""
+        after, link = change.after, self._wire.link if self._wire is not None else None
+        first_report = change.before is None
+        if link is not None and not first_report and not change.breaks(link.local_address):
+            return
+        self.link_changed(LinkChanged(interface=after.interface, online=after.online))
 
     def cancel_reply(self, by: str) -> None:
         """Stop the reply that is being spoken or awaited."""

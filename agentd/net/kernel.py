@@ -19,7 +19,9 @@ GROUPS = sum(1 << (group - 1) for group in (1, 5, 7, 8, 9, 11, 19))
 
 # linux/if.h, linux/if_addr.h, linux/rtnetlink.h
 IFF_UP = 0x1
+IFF_RUNNING = 0x40  # it passes packets: set a while after the carrier, or after Wi-Fi has let us in
 IFF_LOWER_UP = 0x10000
+_USABLE = IFF_UP | IFF_RUNNING | IFF_LOWER_UP
 IFA_F_DADFAILED = 0x08
 IFA_F_TENTATIVE = 0x40
 _PASSABLE = (1, 2)  # RTN_UNICAST, RTN_LOCAL; the others are unreachable, blackhole, prohibit
@@ -180,7 +182,7 @@ def _links(kernel: Any, index: int) -> Iterator[Link]:
     except NetlinkError:  # gone since the last question
         return
     for answer in answers:
-        up = answer["flags"] & (IFF_UP | IFF_LOWER_UP) == IFF_UP | IFF_LOWER_UP
+        up = answer["flags"] & _USABLE == _USABLE
         yield Link(answer["index"], answer.get("ifname") or "", up)
 
 

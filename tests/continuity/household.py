@@ -126,6 +126,10 @@ class _ScaledLink:
         self._link = link
         self._scale = scale
 
+    @property
+    def local_address(self) -> str | None:
+        return self._link.local_address
+
     async def send(self, message: ClientMessage) -> None:
         await self._link.send(message)
 

@@ -126,6 +126,10 @@ class OrderedLink:
     link: Link
     happened: list[str]
 
+    @property
+    def local_address(self) -> str | None:
+        return self.link.local_address
+
     async def send(self, message: ClientMessage) -> None:
         audio = isinstance(message, Audio)
         if audio:
