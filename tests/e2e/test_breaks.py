@@ -89,7 +89,7 @@ def test_every_close_code_in_mid_word_loses_nothing(tmp_path: Path) -> None:
         codes = (*CLOSES, RESET)
         names = [f"{where}_{side}" for where in ("Front", "Rear") for side in SIDES]
         names += ["Side_Left", "Side_Right"]
-        room = Room(tmp_path / "mic.wav", *((0.3 + 4.5 * i, (n,)) for i, n in enumerate(names)))
+        room = Room(tmp_path / "mic.wav", *((0.3 + 3.4 * i, (n,)) for i, n in enumerate(names)))
         async with Emulator(QUICK) as emulator:
             for number, code in enumerate(codes):
                 # Every cut is followed by a repetition, which counts as an utterance too.

@@ -215,7 +215,7 @@ def test_words_spoken_before_the_session_is_up_arrive_whole(tmp_path: Path) -> N
     """The first word begins with the first captured frame; the service takes seconds to answer."""
 
     async def main() -> None:
-        room = Room(tmp_path / "mic.wav", (0.0, ("Front_Center",)), (1.7, ("Rear_Left",)))
+        room = Room(tmp_path / "mic.wav", (0.0, ("Front_Center",)), (2.3, ("Rear_Left",)))
         async with Emulator(PARROT) as emulator:
             emulator.faults.delay_setup(3.0)
             with home(tmp_path, emulator, files(room.path, tmp_path / "spk.wav")) as house:

@@ -18,12 +18,13 @@ QUICK = EmulatorOptions(latency_s=0.1, reply="tone", tone_s=0.3, connection_limi
 SENTENCE = ("Front_Left", "Front_Right", "Side_Left")
 
 
-async def heard_again(speaker: Speaker, emulator: Emulator, rig: SoundRig, since: int) -> None:
+async def heard_again(speaker: Speaker, emulator: Emulator, rig: SoundRig) -> None:
     """Unmute, say a word, and see that it, and nothing before it, was heard."""
     received = len(emulator.received_audio())
     known = len(emulator.utterances)
     await speaker.control("unmute")
     await speaker.hears()
+    since = speaker.mark()
     await asyncio.to_thread(rig.speak, word("Rear_Center"))
     await speaker.wait_event("turn", since=since, interrupted=False)
     assert len(emulator.utterances) == known + 1
@@ -45,13 +46,12 @@ def test_mute_stops_the_stream_in_mid_word(rig: SoundRig, tmp_path: Path) -> Non
                     assert await speaker.control("mute") == {"muted": True}
                     # What was under way is ended, which is the last that can have carried sound.
                     ended = await emulator.record.wait_for("activityEnd", 60.0)
-                    since = speaker.mark()
                     await asyncio.to_thread(saying.wait)
                     status = await speaker.control("status")
                     assert (status["state"], status["muted"]) == ("muted", True)
                     assert not status["audio"]["capture"]["alive"]
                     quiet = emulator.record.last_seq
-                    await heard_again(speaker, emulator, rig, since)
+                    await heard_again(speaker, emulator, rig)
             entries = emulator.record.select("audio", direction="in", since=ended.seq)
             assert [entry for entry in entries if entry.seq <= quiet] == []
             assert speaker.told("muted", by="control")
@@ -73,9 +73,8 @@ def test_mute_outlives_a_restart(rig: SoundRig, tmp_path: Path) -> None:
                     await again.wait_notified("READY=1")
                     await again.wait_event("session_fresh")
                     assert (await again.state("muted"))["muted"]
-                    since = again.mark()
                     await asyncio.to_thread(rig.speak, words(*SENTENCE))
                     assert emulator.received_audio() == b""
-                    await heard_again(again, emulator, rig, since)
+                    await heard_again(again, emulator, rig)
 
     run(main())
