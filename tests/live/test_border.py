@@ -1,0 +1,322 @@
+"""The border to the SDK: setup out, messages in, failures named."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import ssl
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+from google.auth import exceptions as auth
+from google.genai import types
+from google.genai.errors import APIError
+from websockets import exceptions as ws
+from websockets.datastructures import Headers
+from websockets.frames import Close
+from websockets.http11 import Response
+
+from agentd.errors import CredentialError
+from agentd.live.commands import SetupPlan
+from agentd.live.connection import endpoint
+from agentd.live.dial_errors import dial_failure
+from agentd.live.failures import Failure, Kind, Phase
+from agentd.live.inbound import convert
+from agentd.live.messages import Interaction, ResumptionUpdate, Text, Tokens
+from agentd.live.setup import connect_config
+from agentd.live.tools import Tool, Toolbox
+from agentd.live.websocket import beside_setup_complete, watch_socket
+from tests.live.world import settings
+
+H, S = Phase.HANDSHAKE, Phase.SETUP
+
+
+# ── setup ─────────────────────────────────────────────────────────────────────────────────────
+
+
+async def lamp(args: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Do nothing."""
+    return {}
+
+
+def setup(handle: str | None = None, *, history: bool = False, **live: Any) -> dict[str, Any]:
+    """The configuration of a connection as plain values."""
+    toolbox = Toolbox((Tool("lamp", "Switch.", lamp, slow=True),))
+    plan = SetupPlan(settings(**live), handle, "Be kind.", initial_history=history)
+    return connect_config(plan, toolbox).model_dump(exclude_none=True, mode="json")
+
+
+def test_the_usual_setup() -> None:
+    """Everything that the settings say, and nothing that the backend does not know."""
+    found = setup("handle-1", voice="Puck", language="id-ID", temperature=0.5)
+    assert found["response_modalities"] == ["AUDIO"]
+    assert found["speech_config"] == {
+        "voice_config": {"prebuilt_voice_config": {"voice_name": "Puck"}},
+        "language_code": "id-ID",
+    }
+    assert found["temperature"] == 0.5
+    assert found["system_instruction"] == {"parts": [{"text": "Be kind."}], "role": "user"}
+    assert found["session_resumption"] == {"handle": "handle-1"}
+    assert found["realtime_input_config"] == {"automatic_activity_detection": {"disabled": True}}
+    assert found["context_window_compression"] == {
+        "trigger_tokens": 25_600,
+        "sliding_window": {"target_tokens": 12_800},
+    }
+    assert found["input_audio_transcription"] == found["output_audio_transcription"] == {}
+    (declared,) = found["tools"][0]["function_declarations"]
+    assert (declared["name"], declared["behavior"]) == ("lamp", "NON_BLOCKING")
+    assert "history_config" not in found
+
+
+def test_the_other_setup() -> None:
+    """What is switched off is left out; what only one backend knows is said only there."""
+    found = setup(
+        backend="vertex",
+        activity_detection="server",
+        history=True,
+        model="gemini-live-2.5-flash-native-audio",
+        tools__enabled=False,
+        compression={"enabled": False},
+        transcription={"input": False, "output": False},
+    )
+    assert found["session_resumption"] == {"transparent": True}
+    assert found["realtime_input_config"] == {"automatic_activity_detection": {"disabled": False}}
+    assert found["history_config"] == {"initial_history_in_client_content": True}
+    assert "language_code" not in found["speech_config"]
+    assert "Speak en-US" in found["system_instruction"]["parts"][0]["text"]
+    for name in ("tools", "context_window_compression", "input_audio_transcription"):
+        assert name not in found
+    assert (
+        "transparent"
+        not in setup(backend="vertex", transparent_resumption=False)["session_resumption"]
+    )
+    vertex_tool = setup(backend="vertex")["tools"][0]["function_declarations"][0]
+    assert "behavior" not in vertex_tool
+
+
+def test_an_empty_instruction_is_not_sent() -> None:
+    """There is nothing to say."""
+    config = connect_config(SetupPlan(settings(), None, ""), Toolbox())
+    assert config.system_instruction is None
+    assert config.tools is None
+
+
+def test_every_connection_gets_its_own_configuration() -> None:
+    """The SDK changes what it is given."""
+    plan = SetupPlan(settings(), None, "Be kind.")
+    first, second = connect_config(plan, Toolbox()), connect_config(plan, Toolbox())
+    first.system_instruction = "spoilt"
+    assert second.system_instruction != "spoilt"
+
+
+def test_endpoint() -> None:
+    """The configured one, else the SDK's variable, else Google's own."""
+    env = {"GOOGLE_GEMINI_BASE_URL": "https://g", "GOOGLE_VERTEX_BASE_URL": "https://v"}
+    assert endpoint(settings(), env) == "https://g"
+    assert endpoint(settings(backend="vertex"), env) == "https://v"
+    assert endpoint(settings(base_url="https://mine"), env) == "https://mine"
+    assert endpoint(settings(), {}) == ""
+
+
+# ── inbound ───────────────────────────────────────────────────────────────────────────────────
+
+
+def inbound(**fields: Any) -> Any:
+    """Convert an SDK message."""
+    return convert(types.LiveServerMessage.model_validate(fields))
+
+
+def test_audio() -> None:
+    """Sound of every audio part, in whole samples; thoughts and pictures are not for the ear."""
+    parts = [
+        {"inline_data": {"mime_type": "audio/pcm;rate=24000", "data": b"abc"}},
+        {"inline_data": {"mime_type": "audio/pcm", "data": b"de"}},
+        {"inline_data": {"data": b"fg"}},
+        {"inline_data": {"mime_type": "audio/pcm", "data": b"h"}},
+        {"inline_data": {"mime_type": "image/png", "data": b"ij"}},
+        {"inline_data": {"mime_type": "audio/pcm", "data": b"kl"}, "thought": True},
+        {"text": "hm", "thought": True},
+    ]
+    found = inbound(server_content={"model_turn": {"parts": parts}})
+    assert found.audio == (b"ab", b"de", b"fg")
+    assert found.model_turn
+
+
+def test_markers_and_texts() -> None:
+    """One frame may say many things."""
+    found = inbound(
+        server_content={
+            "input_transcription": {"text": "hello", "finished": True},
+            "output_transcription": {},
+            "interrupted": True,
+            "generation_complete": True,
+            "turn_complete": True,
+            "interaction_status": "IN_PROGRESS",
+        },
+        go_away={"time_left": "9.500s"},
+        tool_call={"function_calls": [{"id": "c", "name": "f", "args": {"x": 1}}, {"name": "g"}]},
+        tool_call_cancellation={"ids": ["c"]},
+        session_resumption_update={
+            "new_handle": "h",
+            "resumable": True,
+            "last_consumed_client_message_index": 42,
+        },
+    )
+    assert found.user_text == Text("hello", finished=True)
+    assert found.model_text is None
+    assert (found.interrupted, found.generation_complete, found.turn_complete) == (True, True, True)
+    assert found.interaction is Interaction.IN_PROGRESS
+    assert found.go_away_s == 9.5
+    assert [(call.call_id, call.name) for call in found.calls] == [("c", "f"), ("unnamed-1", "g")]
+    assert found.cancelled_calls == ("c",)
+    assert found.resumption == ResumptionUpdate("h", resumable=True, consumed_index=42)
+
+
+def test_empty_messages() -> None:
+    """Say nothing and break nothing."""
+    found = inbound()
+    assert found == type(found)()
+    assert inbound(session_resumption_update={}).resumption == ResumptionUpdate()
+    assert inbound(server_content={"interaction_status": "IDLE"}).interaction is Interaction.IDLE
+    assert inbound(server_content={"model_turn": {}}).model_turn is False
+    assert inbound(tool_call={}).calls == ()
+    assert inbound(tool_call_cancellation={}).cancelled_calls == ()
+
+
+def test_tokens() -> None:
+    """Counts and modalities."""
+    found = inbound(
+        usage_metadata={
+            "prompt_token_count": 10,
+            "response_token_count": 5,
+            "total_token_count": 15,
+            "prompt_tokens_details": [
+                {"modality": "AUDIO", "token_count": 8},
+                {"modality": "TEXT"},
+                {"token_count": 3},
+            ],
+        }
+    )
+    assert found.tokens == Tokens(
+        prompt=10, response=5, total=15, by_modality=(("prompt_audio", 8),)
+    )
+
+
+# ── the WebSocket ─────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("frame", "beside"),
+    [
+        (b'{"setupComplete": {}}', b""),
+        ('{"setupComplete": {}, "goAway": {"timeLeft": "5s"}}', b'{"goAway": {"timeLeft": "5s"}}'),
+        (b'{"goAway": {}}', None),
+        (b"[]", None),
+        (b"no json", None),
+        (b"[" * 100_000, None),
+    ],
+)
+def test_what_stands_beside_setup_complete(frame: bytes | str, beside: bytes | None) -> None:
+    """Nothing is lost, whatever the first frame is."""
+    assert beside_setup_complete(frame) == beside
+
+
+def test_the_kernel_watches_the_socket() -> None:
+    """Unacknowledged data ends the connection in time; a Unix socket is left alone."""
+    with socket.socket() as raw:
+        watch_socket(raw, 10_000)
+        assert raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 10_000
+        assert raw.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 10
+    with socket.socket(socket.AF_UNIX) as raw:
+        watch_socket(raw, 10_000)
+
+
+# ── failures of a dial ────────────────────────────────────────────────────────────────────────
+
+
+def refused(status: int, body: bytes = b"", *, retry: str = "") -> ws.InvalidStatus:
+    """A handshake that was answered with a status."""
+    headers = {"Retry-After": retry} if retry else {}
+    return ws.InvalidStatus(Response(status, "", Headers(headers), body))
+
+
+def verification() -> ssl.SSLCertVerificationError:
+    """What OpenSSL says of a bad certificate."""
+    error = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    error.verify_message = "certificate has expired"
+    return error
+
+
+def google(kind: Callable[..., Exception], *words: object, **more: object) -> Exception:
+    """An error of google-auth, whose constructors have no types."""
+    return kind(*words, **more)
+
+
+DIALS = [
+    (CredentialError("no API key"), Failure(H, Kind.CREDENTIAL, 0, "no API key")),
+    (APIError(1008, "session not found"), Failure(S, Kind.CLOSED, 1008, "session not found")),
+    (APIError(1006, "Abnormal closure."), Failure(S, Kind.DROPPED, 1006, "Abnormal closure.")),
+    (
+        ws.ConnectionClosedError(Close(1011, "Internal"), None),
+        Failure(S, Kind.CLOSED, 1011, "Internal"),
+    ),
+    (ws.ConnectionClosedError(None, None), Failure(S, Kind.DROPPED, 1006)),
+    (refused(401), Failure(H, Kind.STATUS, 401)),
+    (
+        refused(403, b'{"error": {"message": "API key not valid"}}'),
+        Failure(H, Kind.STATUS, 403, "API key not valid"),
+    ),
+    (refused(429, b"slow", retry="7"), Failure(H, Kind.STATUS, 429, "slow", 7.0)),
+    (refused(503, retry="soon"), Failure(H, Kind.STATUS, 503)),
+    (
+        ws.InvalidProxyStatus(Response(407, "", Headers())),
+        Failure(H, Kind.STATUS, 407, "the proxy refuses"),
+    ),
+    (ws.InvalidMessage("did not receive"), Failure(H, Kind.DROPPED, 0, "did not receive")),
+    (google(auth.TransportError, "no route"), Failure(H, Kind.UNREACHABLE, 0, "no route")),
+    (google(auth.RefreshError, "flaky", retryable=True), Failure(H, Kind.UNREACHABLE, 0, "flaky")),
+    (google(auth.RefreshError, "revoked"), Failure(H, Kind.CREDENTIAL, 0, "revoked")),
+    (google(auth.DefaultCredentialsError, "none"), Failure(H, Kind.CREDENTIAL, 0, "none")),
+    (verification(), Failure(H, Kind.CERTIFICATE, 0, "certificate has expired")),
+    (ssl.SSLError(1, "wrong version"), Failure(H, Kind.TLS)),
+    (socket.gaierror(-2, "Name or service not known"), Failure(H, Kind.DNS)),
+    (ConnectionRefusedError(errno.ECONNREFUSED, "refused"), Failure(H, Kind.UNREACHABLE)),
+    (OSError(errno.ENETUNREACH, "no network"), Failure(H, Kind.UNREACHABLE)),
+    (OSError("Multiple exceptions: [Errno 111] …"), Failure(H, Kind.UNREACHABLE)),
+    (ConnectionResetError(errno.ECONNRESET, "reset"), Failure(H, Kind.DROPPED)),
+    (TimeoutError(errno.ETIMEDOUT, "timed out"), Failure(H, Kind.UNREACHABLE)),
+    (TimeoutError(), Failure(H, Kind.TIMEOUT)),
+    (TimeoutError("timed out during opening handshake"), Failure(H, Kind.TIMEOUT)),
+    (EOFError("end"), Failure(H, Kind.DROPPED, 0, "end")),
+    (ValueError("extra_forbidden"), Failure(H, Kind.SETUP_REFUSED, 0, "extra_forbidden")),
+]
+
+
+@pytest.mark.parametrize(("error", "expected"), DIALS, ids=lambda value: repr(value)[:50])
+def test_whatever_a_dial_raises(error: Exception, expected: Failure) -> None:
+    """Becomes one value that can be classed."""
+    found = dial_failure(error, expected.phase)
+    assert (found.kind, found.code, found.retry_after_s) == (
+        expected.kind,
+        expected.code,
+        expected.retry_after_s,
+    )
+    if expected.reason:
+        assert found.reason == expected.reason
+
+
+def test_a_strange_code_of_an_error_frame() -> None:
+    """The SDK promises a number; a strange frame may leave none."""
+    error = APIError(0, {"status": "ODD"})
+    error.code = None  # type: ignore[assignment]
+    assert dial_failure(error, S).code == 0
+
+
+def test_importing_the_session_does_not_import_the_sdk() -> None:
+    """The microphone is open before that second is spent."""
+    script = "import sys, agentd.live.session; sys.exit('google.genai' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
