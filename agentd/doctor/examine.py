@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -229,7 +230,13 @@ class Examination:
         echo = await asyncio.to_thread(sweep.find, formats.samples(found.after_sweep))
         half_duplex = is_half_duplex(audio)
         cancels = not half_duplex and audio.echo_cancellation in ("auto", "on")
-        finding = hearing.judge_echo(echo, audio, cancels=cancels, half_duplex=half_duplex)
+        finding = hearing.judge_echo(
+            echo,
+            audio,
+            cancels=cancels,
+            half_duplex=half_duplex,
+            installed=importlib.util.find_spec("pywebrtc_audio") is not None,
+        )
         if echo.heard:
             self._keep_echo(echo)
         return finding

@@ -129,7 +129,9 @@ def judge_voice(pcm: bytes, settings: Vad, gain: float = 1.0) -> Finding:
     return ok("voice", f"{listener.detector}: {speech}", **figures)
 
 
-def judge_echo(echo: Echo, settings: Audio, *, cancels: bool, half_duplex: bool) -> Finding:
+def judge_echo(
+    echo: Echo, settings: Audio, *, cancels: bool, half_duplex: bool, installed: bool = False
+) -> Finding:
     """Judge how much of the speaker the microphone hears, and what agentd does about it."""
     if not echo.heard:
         return warn(
@@ -145,7 +147,7 @@ def judge_echo(echo: Echo, settings: Audio, *, cancels: bool, half_duplex: bool)
         return warn(
             "echo",
             f"{cause}: half duplex, speech cannot interrupt a reply",
-            _cancel_remedy(settings),
+            _cancel_remedy(settings, installed=installed),
             **figures,
         )
     return fail(
@@ -157,7 +159,12 @@ def judge_echo(echo: Echo, settings: Audio, *, cancels: bool, half_duplex: bool)
     )
 
 
-def _cancel_remedy(settings: Audio) -> str:
+def _cancel_remedy(settings: Audio, *, installed: bool) -> str:
     if settings.echo_cancellation == "off":
         return 'Set audio.echo_cancellation = "auto"'
+    if installed:
+        return (
+            "The button interrupts; for speech use a speakerphone that cancels its own echo, and "
+            'audio.echo_cancellation = "hardware"'
+        )
     return "Install the echo canceller: pip install 'agentd[aec]' (64-bit systems)"

@@ -274,6 +274,9 @@ def test_what_a_status_says_of_the_speaker_and_the_session() -> None:
     assert again is not None
     assert again.result is f.Result.WARN
     assert session(connected=False) is None
+    stands = session()
+    assert stands is not None
+    assert stands.result is f.Result.OK
 
 
 # ── findings ──────────────────────────────────────────────────────────────────────────────────
@@ -288,6 +291,22 @@ def test_findings_are_lines() -> None:
     assert f.summary(found[:1]) == "nothing is wrong"
     assert [f.exit_status(found[:2]), f.exit_status(found)] == [0, 1]
     assert f.exit_status([f.fail(f.CONFIGURATION, "x", "y")]) == 78
+
+
+def test_findings_as_a_document() -> None:
+    """What `--json` prints: every finding with its figures, and the status."""
+    document = f.document([f.ok("a", "good", level_dbfs=-40.0), f.fail("b", "bad", "act")])
+    assert document["exit_status"] == 1
+    assert document["findings"] == [
+        {
+            "check": "a",
+            "result": "ok",
+            "cause": "good",
+            "remedy": "",
+            "figures": {"level_dbfs": -40.0},
+        },
+        {"check": "b", "result": "fail", "cause": "bad", "remedy": "act", "figures": {}},
+    ]
 
 
 def test_findings_hold_no_secrets_and_no_line_breaks() -> None:
