@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SPEECH_DIRECTORY = Path("/usr/share/sounds/alsa")
-PAUSE_S = 0.18  # between two names of one utterance: shorter than any hangover
+PAUSE_S = 0.1  # between two names: with their fading ends shorter than the hangover
 TAIL_S = 6.0  # of silence after the last word, for the last reply
 
 
@@ -48,7 +48,7 @@ GO_AWAY_TIME_LEFT_S = 9.0
 
 LINES = (
     Line(0.4, ("Front_Center",), "spoken before the session is up"),
-    Line(6.0, ("Front_Left", "Front_Right"), "an ordinary turn"),
+    Line(6.0, ("Front_Right", "Front_Left"), "an ordinary turn"),
     Line(14.0, ("Rear_Center",), "GoAway in mid-word: the switch waits for a quiet moment"),
     Line(22.0, ("Side_Left", "Side_Right"), "the network is cut in mid-sentence"),
     Line(31.0, ("Rear_Left", "Rear_Right", "Rear_Center"), "a long one, for a long reply"),
