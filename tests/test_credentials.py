@@ -73,7 +73,7 @@ def test_no_key_anywhere(directory: Path) -> None:
         (b" \n", "is empty"),
         (b"two words here", "does not look like"),
         (b"line-one-of-it\nline-two-of-it", "does not look like"),
-        (b"tiny", "does not look like"),
+        (b"a-b-c", "does not look like"),
         (b'{"type": "service_account"}', "does not look like"),
         (b'{"type":"service_account"}', SERVICE_ACCOUNT),
         (b"\xff\xfe\x00", "not text"),

@@ -40,10 +40,9 @@ from agentd.live.resumption import Rung
 from agentd.live.status import SessionStatus
 from agentd.live.transcript import seed
 from agentd.live.turns import Turn, Turns
-from agentd.live.uplink import Uplink, UplinkSettings
+from agentd.live.uplink import Uplink, UplinkSettings, ring_bytes
 from agentd.live.usage import Usage
 
-RING_MARGIN_S = 10.0
 TOO_MANY = "refused: too many texts wait for a connection"
 
 
@@ -398,12 +397,11 @@ class Conversation:
 
     def _uplink_settings(self) -> UplinkSettings:
         settings = self._settings
-        seconds = settings.vad.max_utterance_s + settings.network.replay_max_age_s + RING_MARGIN_S
         return UplinkSettings(
             local_activity=settings.live.activity_detection == "local",
             client_content=self._caps.client_content,
             max_age_s=settings.network.replay_max_age_s,
-            max_bytes=int(seconds * 32_000),
+            max_bytes=ring_bytes(settings),
         )
 
     # ── time ──

@@ -230,8 +230,8 @@ class Ring:
             if oldest is None:
                 break  # one open utterance alone; the gate splits it by length
             self.remove(oldest)
-            if not oldest.done:
-                lost.append(_lost(oldest, oldest.ended_at_s or 0.0, "too much was said"))
+            # also if it was sent: without an answer it may still have to be sent again
+            lost.append(_lost(oldest, oldest.ended_at_s or 0.0, "too much was said"))
         return lost
 
 

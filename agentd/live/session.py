@@ -26,12 +26,13 @@ from agentd.live.messages import Audio, ClientMessage
 from agentd.live.status import SessionStatus
 from agentd.live.store import ConversationStore
 from agentd.live.tools import Toolbox
+from agentd.live.uplink import ring_bytes
 from agentd.net.path import PathChange
 from agentd.waiting import wait_for_event
 
 logger = logging.getLogger(__name__)
 
-OUTBOX_BYTES = 8 << 20  # a socket that takes nothing for this long is dead; the ring has it all
+LINE_RINGS = 3  # more than so many full rings waiting to be sent: the socket takes nothing
 WALL_AGE_S = 1.0
 EARLY_INPUTS = 4096  # heard before run(), about a minute of speech; the oldest go
 
@@ -239,7 +240,8 @@ class LiveSession:
 
     def _dial(self, command: c.Dial) -> None:
         assert self._tasks is not None
-        wire = _Wire(command.connection, self._emit)
+        limit = LINE_RINGS * ring_bytes(command.plan.settings)
+        wire = _Wire(command.connection, self._emit, limit)
         self._wire = wire
         wire.task = self._tasks.create_task(
             self._serve(wire, command.plan), name=f"live connection {command.connection}"
@@ -357,8 +359,9 @@ class _Wire:
     Messages and events share one line, so that what an event says about messages is true.
     """
 
-    def __init__(self, number: int, emit: Callable[[Event], None]) -> None:
+    def __init__(self, number: int, emit: Callable[[Event], None], limit_bytes: int) -> None:
         self.number = number
+        self._limit_bytes = limit_bytes
         self.link: Link | None = None
         self.task: asyncio.Task[None] | None = None
         self.ours = False  # we have ended it
@@ -372,10 +375,12 @@ class _Wire:
 
     def put(self, item: ClientMessage | Event) -> None:
         """Queue a message or an event. Drop policy: overflow ends the connection."""
+        if self.aborted and not isinstance(item, Event):
+            return
         self._line.append(item)
         self._bytes += _bytes_of(item)
         self._more.set()
-        if self._bytes > OUTBOX_BYTES:
+        if self._bytes > self._limit_bytes:
             logger.warning("the connection takes no data; dropping it")
             self.drop()
 

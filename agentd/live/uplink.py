@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from agentd.config import Settings
 from agentd.events import (
     EndReason,
     Event,
@@ -54,6 +55,15 @@ from agentd.live.turns import Turns
 PIECE_BYTES = 60 * UPLINK_BYTES_PER_MS
 MAX_MESSAGE_BYTES = 100 * UPLINK_BYTES_PER_MS  # the longest the Live API guide recommends
 JOIN_S = 1.0  # the rest of a split utterance follows without a gap; later it will not come
+
+
+RING_MARGIN_S = 10.0
+
+
+def ring_bytes(settings: Settings) -> int:
+    """Return how much speech is kept: the longest utterance, and what may still be replayed."""
+    seconds = settings.vad.max_utterance_s + settings.network.replay_max_age_s + RING_MARGIN_S
+    return int(seconds * 1000 * UPLINK_BYTES_PER_MS)
 
 
 @dataclass(frozen=True, slots=True)
