@@ -77,7 +77,7 @@ def test_a_room_with_an_echo(rig: SoundRig, tmp_path: Path) -> None:
     The attenuation is measured through two sound devices, and kept for who wants to know.
     """
     with rig.echo(gain_db=-12.0):
-        sound = rig.start_speaking(noise(60.0, 300.0))
+        sound = rig.start_speaking(noise(2.0, 300.0) * 20)
         found = examine(tmp_path)
         sound.stop()
     assert {name: f.result for name, f in found.items() if name != "echo"} == dict.fromkeys(
@@ -109,9 +109,9 @@ def test_a_muted_mixer_and_a_silent_microphone(rig: SoundRig, tmp_path: Path) ->
 def test_a_clipping_microphone(rig: SoundRig, tmp_path: Path) -> None:
     """Full scale is clipping; with the capture volume turned down, as proposed, it is none."""
     shout = formats.to_pcm(
-        [max(-32_768, min(32_767, round(60_000 * math.sin(i / 5)))) for i in range(16_000 * 60)]
+        [max(-32_768, min(32_767, round(60_000 * math.sin(i / 5)))) for i in range(16_000)]
     )
-    sound = rig.start_speaking(shout)
+    sound = rig.start_speaking(shout * 40)
     found = examine(tmp_path)
     names(found["level"], "clips", "Lower its capture volume")
     rig.pactl("set-source-volume", "mic.monitor", "-20dB")
