@@ -10,6 +10,10 @@ from collections import deque
 from collections.abc import Callable
 
 WINDOW_S = 60.0
+FLAP_WINDOW_S = 15.0
+FLAP_FREE = 4  # a handover with a moment offline is two changes
+FLAP_BASE_S = 0.5
+FLAP_DOUBLINGS = 3
 
 
 class Backoff:
@@ -59,3 +63,22 @@ class DialBudget:
     def _forget(self, now: float) -> None:
         while self._dials and self._dials[0] <= now - WINDOW_S:
             self._dials.popleft()
+
+
+class FlapDamper:
+    """Let a network that keeps changing settle before the next dial.
+
+    The first changes are followed at once; more of them within the window wait longer each, so a
+    flapping link spends a handful of dials and not the budget of the minute.
+    """
+
+    def __init__(self) -> None:
+        self._changes: deque[float] = deque(maxlen=FLAP_FREE + FLAP_DOUBLINGS)
+
+    def delay_s(self, now: float) -> float:
+        """Return how long the network should stay as it is before a dial; count one change."""
+        while self._changes and self._changes[0] <= now - FLAP_WINDOW_S:
+            self._changes.popleft()
+        self._changes.append(now)
+        more = len(self._changes) - FLAP_FREE
+        return 0.0 if more <= 0 else FLAP_BASE_S * 2.0 ** (more - 1)

@@ -14,7 +14,7 @@ from agentd import events
 from agentd.config import Settings
 from agentd.events import LinkChanged
 from agentd.live import commands as c
-from agentd.live.backoff import Backoff, DialBudget
+from agentd.live.backoff import Backoff, DialBudget, FlapDamper
 from agentd.live.effects import Effects
 from agentd.live.failures import Action as Do
 from agentd.live.failures import Failure, Kind, Phase, Verdict, classify
@@ -47,6 +47,7 @@ class Connection:
     go_away_at_s: float | None = None
     because: Failure | None = None  # why we end it ourselves
     planned: bool = False  # its end is no failure
+    rest_s: float = 0.0  # how long to wait after an end that was planned
 
     def is_young(self, now: float) -> bool:
         """Tell whether it ended before it could show its worth."""
@@ -93,6 +94,7 @@ class Lifeline:
         self._backoff = Backoff(BACKOFF_BASE_S, settings.live.backoff_max_s, random)
         self._quota = Backoff(QUOTA_BASE_S, QUOTA_CAP_S, random, floor_s=QUOTA_FLOOR_S)
         self._budget = DialBudget(settings.live.dials_per_min)
+        self._flapping = FlapDamper()
         self._link: LinkChanged | None = None
         self._next_delay_s = 0.0
         self._last_dial_s: float | None = None
@@ -393,7 +395,7 @@ class Lifeline:
         if connection.planned or self.state in (State.RELEASING, State.STOPPING):
             of_use = connection.proved or not connection.is_young(self._effects.now)
             if connection.go_away_at_s is None or of_use:
-                return 0.0
+                return connection.rest_s
             return self._backoff.next_delay_s()  # turned away at the door, politely
         self.trouble = verdict
         delay_s = {
@@ -437,11 +439,14 @@ class Lifeline:
         if change.online and before is None:
             return  # the first report tells how things are, not that they changed
         cause = "network changed" if change.online else "network lost"
+        delay_s = self._flapping.delay_s(self._effects.now)
         if self.abandon(Failure(Phase.LIVE, Kind.LOCAL, reason=cause), planned=True):
+            assert self.connection is not None
+            self.connection.rest_s = delay_s
             return
         cured = self.trouble is not None and self.trouble.cause in CURED_BY_PATH
         if self.state is State.WAITING or (self.state is State.REFUSED and change.online and cured):
-            self._await_dial(0.0)
+            self._await_dial(delay_s)
 
     @property
     def _offline(self) -> bool:
