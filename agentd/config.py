@@ -124,8 +124,9 @@ class Audio(Section):
     echo_cancellation: Literal["auto", "on", "off", "hardware"] = Field(
         "auto",
         description=(
-            "auto: on when the canceller is installed, else off; off: half duplex; "
-            "hardware: the device cancels its own echo (speakerphone, headset)"
+            "auto: cancel if the extra aec is installed, unless agentd doctor measured that there "
+            "is no echo; on: cancel, and warn if it is missing; off: half duplex, speech cannot "
+            "interrupt a reply; hardware: the device cancels its own echo (speakerphone, headset)"
         ),
     )
     half_duplex_tail_ms: int = Field(
@@ -138,7 +139,9 @@ class Audio(Section):
     keep_alive: bool = Field(
         True, description="keep the speaker's clock running between replies (no pops)"
     )
-    noise_suppression: bool = Field(False, description="with the canceller: suppress noise too")
+    noise_suppression: bool = Field(
+        False, description="suppress noise by 12 dB; needs the canceller"
+    )
     capture_gain_db: Real = Field(0.0, ge=-20.0, le=40.0, description="gain before the gate")
     volume_percent: int = Field(
         70, ge=0, le=100, description="volume at the first start; later ones are remembered"

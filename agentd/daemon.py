@@ -26,6 +26,7 @@ from typing import Any
 from agentd import __version__
 from agentd import events as e
 from agentd.audio.devices import CaptureDevice, PlaybackDevice
+from agentd.audio.echo import ECHO_DOCUMENT, measured_attenuation_db
 from agentd.audio.sound import Outlets, Sound
 from agentd.clock import Clock, SystemClock
 from agentd.config import Settings
@@ -429,7 +430,14 @@ class Daemon:
 
     def _make_sound(self, settings: Settings) -> Sound:
         outlets = Outlets(self.emit, self.session.hear, self.session.mark)
-        return Sound(settings, clock=self._clock, outlets=outlets, devices=self._parts.devices)
+        measured = measured_attenuation_db(self._store.read(ECHO_DOCUMENT), settings.audio)
+        return Sound(
+            settings,
+            clock=self._clock,
+            outlets=outlets,
+            devices=self._parts.devices,
+            attenuation_db=measured,
+        )
 
     def _make_monitor(self) -> NetworkMonitor:
         return NetworkMonitor(

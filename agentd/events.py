@@ -639,6 +639,39 @@ class StreamWedged(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EchoHandled(Event):
+    """It is decided how the device is kept from hearing itself."""
+
+    name = "echo"
+    template = "echo: {by} ({cause})"
+    by: str  # canceller, half duplex, none needed
+    cause: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EchoUncancelled(Event):
+    """The echo canceller that the configuration asks for is missing; half duplex instead."""
+
+    name = "echo_uncancelled"
+    level = logging.WARNING
+    template = "no echo canceller ({cause}): speech cannot interrupt a reply. {remedy}"
+    cause: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetectorMissing(Event):
+    """The voice detector that the configuration asks for is missing; another one listens."""
+
+    name = "detector_missing"
+    level = logging.WARNING
+    template = "{detector} listens: {cause}. {remedy}"
+    detector: str
+    cause: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReplyOverflow(Event):
     """A reply is longer than the playback buffer will ever hold; the rest of it is dropped."""
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 
 from agentd.audio import formats
 from agentd.audio.devices import Deliver, Source
+from agentd.audio.echo import EchoStats
 from agentd.errors import AudioError
+from agentd.events import Frame
 
 
 @dataclass
@@ -89,3 +91,29 @@ class FakePlayback(_Fake):
         heard = b"".join(self._source(frames, self.latency_s) for _ in range(periods))
         self.played += heard
         return heard
+
+
+@dataclass
+class FakeCanceller:
+    """Keeps what was played and silences frames while that is heard."""
+
+    far_end: list[tuple[bytes, float]] = field(default_factory=list)
+    frames: list[Frame] = field(default_factory=list)
+
+    def played(self, pcm: bytes, heard_at_s: float) -> None:
+        """Keep it."""
+        self.far_end.append((pcm, heard_at_s))
+
+    def clean(self, frame: Frame) -> Frame:
+        """Return silence if the frame was taken while something was heard."""
+        self.frames.append(frame)
+        for pcm, at_s in self.far_end:
+            until_s = at_s + formats.duration_ms(pcm, formats.PLAYBACK_RATE_HZ) / 1000
+            if at_s < frame.at_s + formats.FRAME_S and frame.at_s < until_s:
+                return Frame(frame.index, frame.at_s, bytes(len(frame.pcm)))
+        return frame
+
+    @property
+    def stats(self) -> EchoStats:
+        """Return the number of frames."""
+        return EchoStats(len(self.frames), 0, 0, 0, 0, 0.0)

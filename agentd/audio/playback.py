@@ -16,6 +16,7 @@ from agentd.audio import cushion as notes
 from agentd.audio import formats
 from agentd.audio.cushion import Cushion
 from agentd.audio.devices import PlaybackDevice, open_devices
+from agentd.audio.playout import PlayoutClock
 from agentd.audio.supervise import OPENING_S, STALL_S, Supervisor, Trouble
 from agentd.clock import Clock
 from agentd.config import Audio
@@ -58,7 +59,7 @@ class PlaybackStats:
 class Player:
     """Plays what it is given. Call `run` as a task; all other methods are for the event loop.
 
-    `on_far_end` is called there too, for every period, silence included.
+    `on_far_end` is called there too, for every period that is not silent.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Player:
         self._emit = emit
         self._on_mark = on_mark
         self._on_far_end = on_far_end
+        self._playout = PlayoutClock()
         self._lock = threading.Lock()
         self._cushion = Cushion(settings.cushion_ms)
         self._cushion.set_volume(formats.gain_of_percent(settings.volume_percent))
@@ -131,6 +133,10 @@ class Player:
         with self._lock:
             self._cushion.hush()
 
+    def tell_far_end(self, on_far_end: FarEnd) -> None:
+        """Call it from now on: an echo canceller has been loaded."""
+        self._on_far_end = on_far_end
+
     def set_volume(self, percent: int) -> None:
         """Set the software volume, 0 to 100."""
         with self._lock:
@@ -178,6 +184,7 @@ class Player:
     async def _play(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
+        self._playout.reset()
         await self._device.play(self._source)
 
     def _source(self, frames: int, latency_s: float) -> bytes:
@@ -195,15 +202,20 @@ class Player:
         changed = (self._lost_at_s is not None) or not self._played_ever
         done = not self._keep_alive and self._silent_periods * formats.FRAME_S >= IDLE_S
         far_end = self._on_far_end
+        heard_s = self._playout.stamp(
+            len(pcm) // formats.SAMPLE_BYTES, self._clock.monotonic() + latency_s
+        )
+        # Silence has no echo, and would wake the loop 33 times a second.
+        if far_end is not None and pcm.count(0) == len(pcm):
+            far_end = None
         if not (collected or changed or done or far_end):
             return
-        at_s = self._clock.monotonic() + latency_s
 
         def tell() -> None:
             if self._lost_at_s is not None or not self._played_ever:
                 self._device_back()
             if far_end is not None:
-                far_end(pcm, at_s)
+                far_end(pcm, heard_s)
             self._tell(collected)
             if done and self._silent_periods * formats.FRAME_S >= IDLE_S:
                 self._supervisor.pause()

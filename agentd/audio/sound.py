@@ -1,4 +1,11 @@
-"""Microphone, gate and speaker as one: what a reload of `[audio]` or `[vad]` replaces."""
+"""Microphone, echo canceller, gate and speaker as one.
+
+    Microphone ──► EchoCanceller ──► Listener ──► speech
+                        ▲
+    Player ── far end ──┘
+
+A reload of `[audio]` or `[vad]` replaces all of it.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +13,27 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from agentd.audio import formats
+from agentd.audio import echo, formats
 from agentd.audio.capture import CaptureStats, Microphone
-from agentd.audio.devices import CaptureDevice, PlaybackDevice, open_devices, wav_path
+from agentd.audio.devices import CaptureDevice, PlaybackDevice, open_devices
+from agentd.audio.echo import EchoCanceller, EchoMode, EchoStats
 from agentd.audio.playback import PlaybackStats, Player
 from agentd.audio.shutter import Shutter
 from agentd.clock import Clock
 from agentd.config import Audio, Settings
-from agentd.events import Emit, Event, PlaybackMark, ReplyDrained, ReplyStarted, Speech
+from agentd.events import (
+    CaptureLost,
+    DetectorMissing,
+    EchoHandled,
+    EchoUncancelled,
+    Emit,
+    Event,
+    Frame,
+    PlaybackMark,
+    ReplyDrained,
+    ReplyStarted,
+    Speech,
+)
 from agentd.vad.listener import Listener
 
 
@@ -27,14 +47,8 @@ class Outlets:
 
 
 def is_half_duplex(settings: Audio) -> bool:
-    """Say whether the gate must be shut while the speaker plays.
-
-    WAV files share no air, and a speakerphone cancels its own echo.
-    """
-    if settings.echo_cancellation == "hardware":
-        return False
-    files = (wav_path(settings.capture_device), wav_path(settings.playback_device))
-    return not any(files)
+    """Say whether the gate must be shut while the speaker plays, as far as can be said at rest."""
+    return echo.choose(settings, installed=echo.is_installed()).mode is EchoMode.HALF_DUPLEX
 
 
 class Sound:
@@ -47,10 +61,22 @@ class Sound:
         clock: Clock,
         outlets: Outlets,
         devices: tuple[CaptureDevice, PlaybackDevice] | None = None,
+        attenuation_db: float | None = None,
+        installed: Callable[[], bool] = echo.is_installed,
+        load: Callable[[Audio], EchoCanceller] = echo.load,
     ) -> None:
+        """Prepare; `attenuation_db` is what `agentd doctor` has measured of the echo."""
         capture, playback = devices or open_devices(settings.audio, clock)
         self._clock = clock
-        self._half_duplex = is_half_duplex(settings.audio)
+        self._emit = outlets.emit
+        self._audio = settings.audio
+        self._load = load
+        self._plan = echo.choose(
+            settings.audio, installed=installed(), attenuation_db=attenuation_db
+        )
+        self._canceller: EchoCanceller | None = None
+        # Until the canceller is there the gate is shut during replies.
+        self._half_duplex = self._plan.mode is not EchoMode.OPEN
         self._tail_s = settings.audio.half_duplex_tail_ms / 1000
         self._shutter = Shutter()
         self._listener = Listener(
@@ -63,7 +89,7 @@ class Sound:
             settings.audio,
             clock=clock,
             emit=outlets.emit,
-            on_frame=self._listener.hear,
+            on_frame=self._hear,
             device=capture,
         )
         self.player = Player(
@@ -79,9 +105,44 @@ class Sound:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._microphone.run(), name="microphone")
             tasks.create_task(self.player.run(), name="speaker")
+            tasks.create_task(self._prepare(), name="echo")
+
+    async def _prepare(self) -> None:
+        """Load what may be slow or missing, beside devices that work already; say what was found.
+
+        The canceller's imports take as long as everything else of the start together.
+        """
+        if self._listener.warning:
+            cause, _, remedy = self._listener.warning.partition(". ")
+            self._emit(
+                DetectorMissing(detector=self._listener.detector, cause=cause, remedy=remedy)
+            )
+        if self._plan.mode is EchoMode.CANCEL:
+            try:
+                canceller = await asyncio.to_thread(self._load, self._audio)
+            except (ImportError, OSError) as error:
+                self._plan = echo.without_canceller(self._audio, str(error))
+            else:
+                self._cancel_with(canceller)
+        plan = self._plan
+        if plan.is_degraded:
+            self._emit(EchoUncancelled(cause=plan.cause, remedy=plan.remedy))
+        else:
+            self._emit(EchoHandled(by=plan.mode.value, cause=plan.cause))
+
+    def _cancel_with(self, canceller: EchoCanceller) -> None:
+        self._canceller = canceller
+        self.player.tell_far_end(canceller.played)
+        self._half_duplex = False
+        self._set_shutter(Shutter())
+
+    def _hear(self, frame: Frame) -> None:
+        self._listener.hear(self._canceller.clean(frame) if self._canceller else frame)
 
     def on_event(self, event: Event) -> None:
         """Keep the half-duplex shutter: shut while a reply is heard, and for a tail after it."""
+        if isinstance(event, CaptureLost):
+            self._listener.cut()
         if not self._half_duplex:
             return
         now = self._clock.monotonic()
@@ -140,3 +201,13 @@ class Sound:
     def playback(self) -> PlaybackStats:
         """Return what is known of the speaker."""
         return self.player.stats
+
+    @property
+    def echo(self) -> EchoStats | None:
+        """Return what is known of the canceller, if there is one."""
+        return self._canceller.stats if self._canceller else None
+
+    @property
+    def echo_mode(self) -> EchoMode:
+        """Return what is done about echo."""
+        return self._plan.mode

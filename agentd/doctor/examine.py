@@ -12,6 +12,7 @@ from pathlib import Path
 from agentd.audio import formats
 from agentd.audio.cards import ASOUND, DeviceInfo, list_devices, pcm_of
 from agentd.audio.devices import CaptureDevice, PlaybackDevice, open_devices, wav_path
+from agentd.audio.echo import ECHO_DOCUMENT
 from agentd.audio.sound import is_half_duplex
 from agentd.audio.wav import read_header
 from agentd.clock import Clock, SystemClock
@@ -28,7 +29,6 @@ from agentd.state.paths import state_directory
 from agentd.state.store import StateStore
 
 SAMPLES, SAMPLE_GAP_S = 8, 0.25
-ECHO_DOCUMENT = "echo"
 
 Tell = Callable[[Finding], None]
 

@@ -1,0 +1,103 @@
+"""WebRTC's AEC3 behind the `EchoCanceller` protocol. Needs numpy and pywebrtc-audio.
+
+The canceller works only while something that was played can be in the air. Before it rests, its
+tail has put silence through all of its buffers, so that to it the pause never was: it keeps what it
+has learned of the room and goes on there with the next reply. Noise suppression, if wanted, has to
+hear everything.
+
+Costs on a 2-core x86-64 machine: 340 µs per 20 ms frame while a reply plays, nothing otherwise;
+noise suppression about 60 µs per frame, always. numpy and the wheel: 20 MiB.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Protocol
+
+import numpy as np
+from pywebrtc_audio import EchoCanceller as Aec3
+from pywebrtc_audio import NoiseSuppressor
+
+from agentd.audio import formats
+from agentd.audio.echo import EchoStats
+from agentd.audio.far_end import FarEnd, OffsetMeter, Samples
+from agentd.events import Frame
+
+NOISE_LEVEL = 1  # 12 dB; more makes voices hollow
+LATEST_LAG, EARLIEST_LAG = 12, 1  # frames in which AEC3 finds the echo; outside the lead is moved
+MOST_LEAD_S = 0.3
+
+_FADE = (np.arange(formats.FRAME_SAMPLES, dtype=np.float32) + 1) / formats.FRAME_SAMPLES
+
+
+class Engine(Protocol):
+    """The algorithm on aligned samples."""
+
+    def process(self, near: Samples, far: Samples) -> Samples:
+        """Return `near` without the echo of `far`; both are 16 kHz and equally long."""
+
+
+class WebrtcCanceller:
+    """AEC3, fed with the far end on the microphone's time line."""
+
+    def __init__(self, *, noise_suppression: bool = False, engine: Engine | None = None) -> None:
+        self._engine: Engine = engine or Aec3(formats.CAPTURE_RATE_HZ, 1)
+        rate_hz = formats.CAPTURE_RATE_HZ
+        self._noise = NoiseSuppressor(rate_hz, 1, NOISE_LEVEL) if noise_suppression else None
+        self._far = FarEnd()
+        self._meter = OffsetMeter()
+        self._working = False
+        self._frames = 0
+
+    def played(self, pcm: bytes, heard_at_s: float) -> None:
+        """Take what was written to the speaker."""
+        self._far.write(pcm, heard_at_s)
+
+    def clean(self, frame: Frame) -> Frame:
+        """Return the frame without echo, and without noise if that is configured."""
+        heard = self._far.is_heard(frame.at_s)
+        if not heard and not self._working and self._noise is None:
+            return frame
+        near = np.frombuffer(frame.pcm, "<i2")
+        out = self._cancel(near, frame.at_s) if heard or self._working else near
+        if self._working and not heard:
+            out = _blend(out, near)
+            self._working = False
+            self._far.rest()
+        if self._noise is not None:
+            out = self._noise.process(out)
+        return replace(frame, pcm=out.astype("<i2", copy=False).tobytes())
+
+    @property
+    def stats(self) -> EchoStats:
+        """Return what is known now."""
+        far = self._far
+        return EchoStats(
+            frames=self._frames,
+            shifts=far.shifts,
+            relocks=far.relocks,
+            late_samples=far.late_samples,
+            dropped_samples=far.dropped_samples,
+            lead_ms=far.lead_s * 1000,
+        )
+
+    def _cancel(self, near: Samples, at_s: float) -> Samples:
+        far = self._far.read(at_s, len(near))
+        out = self._engine.process(near, far)
+        self._frames += 1
+        if not self._working:
+            self._working = True
+            self._meter.reset()
+            out = _blend(near, out)
+        lag = self._meter.feed(near, far)
+        if lag is not None and not EARLIEST_LAG <= lag <= LATEST_LAG:
+            moved_s = (EARLIEST_LAG + 2 - lag) * formats.FRAME_S
+            self._far.lead_s = min(MOST_LEAD_S, max(-MOST_LEAD_S, self._far.lead_s + moved_s))
+        return out
+
+
+def _blend(old: Samples, new: Samples) -> Samples:
+    """Go over from one to the other within the frame: the canceller is 4 ms behind."""
+    if len(old) != len(_FADE):
+        return new
+    return (old * (1 - _FADE) + new * _FADE).astype(np.int16)

@@ -1,0 +1,36 @@
+"""When a sample is heard, from when it was written and what the device claims of its latency. Pure.
+
+Each claim is off by as much as a thread was late and a sound server guesses. Samples are exact. So
+the time line is one of samples, pulled towards the claims slowly enough that an echo canceller sees
+a steady delay, and quickly enough to follow a clock that drifts.
+"""
+
+from __future__ import annotations
+
+from agentd.audio import formats
+
+RELOCK_S = 0.15  # a claim this far off is a new stream or a lost one, not a guess
+SETTLING = 30  # periods whose mean is trusted
+PULL = 1 / 100  # of the difference, per period, after that
+
+
+class PlayoutClock:
+    """Smooths the times at which periods are heard."""
+
+    def __init__(self) -> None:
+        self._next_s: float | None = None
+        self._periods = 0
+
+    def stamp(self, samples: int, claimed_s: float) -> float:
+        """Return when the first of the next `samples` is heard; the device claims `claimed_s`."""
+        if self._next_s is None or abs(claimed_s - self._next_s) > RELOCK_S:
+            self._next_s, self._periods = claimed_s, 0
+        self._periods += 1
+        pull = 1 / self._periods if self._periods <= SETTLING else PULL
+        heard_s = self._next_s + (claimed_s - self._next_s) * pull
+        self._next_s = heard_s + samples / formats.PLAYBACK_RATE_HZ
+        return heard_s
+
+    def reset(self) -> None:
+        """Forget the past: the device was closed."""
+        self._next_s = None
