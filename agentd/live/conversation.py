@@ -341,7 +341,7 @@ class Conversation:
         """Send a role-system instruction when it interrupts nothing that goes on."""
         if not self._instruction_due or self._turns.speaking is not None:
             return
-        if self._turns.awaiting is not None and self._uplink.idle:
+        if not self._turns.quiet and self._uplink.idle:
             return
         content = Content("system", self._memory.instruction)
         if self._uplink.send(ClientContent((content,), turn_complete=False)):

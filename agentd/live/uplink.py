@@ -353,9 +353,10 @@ class Uplink:
         if self._activity is not None:
             return False  # the user is speaking; a text in between would interrupt them
         if not item.asks:
-            # any clientContent interrupts a reply; wait, unless the next item does so anyway
+            # Any clientContent interrupts a reply, also one that is received and still played;
+            # wait, unless the next item does so anyway.
             behind = any(other is not item and not other.done for other in self.ring)
-            if self._turns.awaiting is not None and not behind:
+            if not self._turns.quiet and not behind:
                 return False
         elif item.waited:
             self.replayed_count += 1
