@@ -181,6 +181,7 @@ class Machine:
             capture_output=True,
             timeout=timeout_s,
             check=False,
+            start_new_session=True,
         )
         result = subprocess.CompletedProcess(
             script,
