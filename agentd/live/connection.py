@@ -55,6 +55,12 @@ def endpoint(settings: Settings, environ: Mapping[str, str] | None = None) -> st
     return settings.live.base_url or env.get(name, "")
 
 
+def api_version(settings: Settings) -> str:
+    """Return the API version for the path; Vertex AI calls its beta v1beta1."""
+    version = settings.live.api_version
+    return "v1beta1" if settings.live.backend == "vertex" and version == "v1beta" else version
+
+
 def tls_context() -> ssl.SSLContext:
     """Return a context that trusts what the SDK trusts: SSL_CERT_FILE, else certifi.
 
@@ -119,9 +125,7 @@ class GenaiConnector:
         context = client.aio.live.connect(
             model=settings.live.model, config=connect_config(plan, self._toolbox)
         )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # "experimental" on every ephemeral token
-            session = await context.__aenter__()
+        session = await context.__aenter__()
         websocket = self._sockets[-1]
         return GenaiLink(session, websocket, context.__aexit__)
 
@@ -132,8 +136,10 @@ class GenaiConnector:
         key = (found.source, found.api_key, json.dumps(dict(found.service_account or {})))
         key_all = (key, live, network)
         if self._client is None or self._client_key != key_all:
-            self._client = self._new_client(settings, found)
+            before, self._client = self._client, self._new_client(settings, found)
             self._client_key = key_all
+            if before is not None:
+                before.close()
         return self._client
 
     def _new_client(self, settings: Settings, found: Credentials) -> Client:
@@ -145,7 +151,7 @@ class GenaiConnector:
         live, network = settings.live, settings.network
         options = types.HttpOptions(
             base_url=endpoint(settings) or None,
-            api_version=live.api_version,
+            api_version=api_version(settings),
             async_client_args={
                 "ssl": self._tls,
                 "verify": self._tls,  # saves the SDK's REST client, never used, its own context

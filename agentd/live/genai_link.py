@@ -115,7 +115,7 @@ class GenaiLink:
             )
         if sent is not None and int(sent.code) in PROTOCOL_CODES:
             return Failure(Phase.LIVE, Kind.PROTOCOL, int(sent.code), safe_reason(sent.reason))
-        cause = self._websocket.close_exc.__cause__
+        cause = self._websocket.connection_exc  # what asyncio or the kernel said
         words = sent.reason if sent is not None else cause or "no close frame"
         return Failure(Phase.LIVE, Kind.DROPPED, 1006, safe_reason(words))
 

@@ -320,7 +320,8 @@ class Lifeline:
         ours = seen.kind is Kind.LOCAL and connection.because is not None
         failure = connection.because if ours and connection.because is not None else seen
         verdict = self._judge(connection, failure)
-        fault = verdict.blames_handle and connection.go_away_at_s is None
+        carried = connection.ready_s is not None and connection.go_away_at_s is None
+        fault = carried and verdict.blames_handle
         self._lost(failure.reason if failure.kind is Kind.LOCAL else verdict.cause, fault)
         self.connection = None
         if connection.ready_s is not None:

@@ -21,7 +21,7 @@ from websockets.http11 import Response
 
 from agentd.errors import CredentialError
 from agentd.live.commands import SetupPlan
-from agentd.live.connection import endpoint
+from agentd.live.connection import api_version, endpoint
 from agentd.live.dial_errors import dial_failure
 from agentd.live.failures import Failure, Kind, Phase
 from agentd.live.inbound import convert
@@ -119,6 +119,13 @@ def test_endpoint() -> None:
     assert endpoint(settings(backend="vertex"), env) == "https://v"
     assert endpoint(settings(base_url="https://mine"), env) == "https://mine"
     assert endpoint(settings(), {}) == ""
+
+
+def test_api_version() -> None:
+    """The beta has another name on Vertex AI; what is set otherwise is taken as it is."""
+    assert api_version(settings()) == "v1beta"
+    assert api_version(settings(backend="vertex")) == "v1beta1"
+    assert api_version(settings(backend="vertex", api_version="v1")) == "v1"
 
 
 # ── inbound ───────────────────────────────────────────────────────────────────────────────────

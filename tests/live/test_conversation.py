@@ -1626,3 +1626,16 @@ def test_muted_speech_is_closed_but_not_answered_after_a_resume() -> None:
     world.end()
     world.connect()
     assert [type(m) for m in world.wire.received] == [ActivityEnd]
+
+
+def test_a_door_that_slams_is_not_the_questions_fault() -> None:
+    """Only connections that carried it count against a question."""
+    world = talked()
+    spoken = world.speak()
+    world.end()
+    for _ in range(4):
+        while not world.is_in(State.DIALING):
+            world.advance(0.2)
+        world.end(Failure(Phase.SETUP, Kind.CLOSED, 1011, "Internal error encountered."))
+    world.reconnect()
+    assert world.heard_by(world.wire) == bytes(spoken.pcm)
