@@ -1639,3 +1639,30 @@ def test_a_door_that_slams_is_not_the_questions_fault() -> None:
         world.end(Failure(Phase.SETUP, Kind.CLOSED, 1011, "Internal error encountered."))
     world.reconnect()
     assert world.heard_by(world.wire) == bytes(spoken.pcm)
+
+
+def test_late_audio_of_a_silenced_reply_while_speech_is_held_up() -> None:
+    """The user has spoken over it; that the speech must wait for a call changes nothing."""
+    world = World(settings(model=NATIVE)).online()
+    world.speak()
+    world.receive(audio=(bytes(4800),), model_turn=True, calls=(CALL,))
+    world.begin()
+    before = len(world.delivered)
+    world.receive(audio=(bytes(4800),), model_turn=True)
+    assert len(world.delivered) == before
+
+
+def test_an_adopted_result_belongs_to_the_repeated_question() -> None:
+    """When that is over, the result is gone: the same call later runs anew."""
+    world = call_out()
+    world.receive(audio=(bytes(4800),), model_turn=True)
+    tool_done(world)
+    world.end()
+    world.connect()
+    world.receive(calls=(FunctionCall("c2", "lamp", {"on": True}),))
+    world.reply()
+    world.end()
+    world.reconnect()
+    world.speak()
+    world.receive(calls=(FunctionCall("c3", "lamp", {"on": True}),))
+    assert [tool.name for tool in world.tools.values()] == ["lamp"]

@@ -671,3 +671,129 @@ async def test_another_model_begins_afresh_with_the_context(
         assert fresh.cause == "handle of another model"
         assert fresh.restored_turns == 1
         assert "handle" not in setups(server)[1]["sessionResumption"]
+
+
+# ── requests, over the wire ───────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("live", "how", "kind"),
+    [
+        ({}, "context_update", "contextUpdate"),
+        ({"backend": "vertex"}, "now", "clientContent"),
+        ({"model": "gemini-2.5-flash-native-audio-preview-12-2025"}, "on_resume", "setup"),
+    ],
+)
+@on_loop
+async def test_instruct_in_the_way_the_model_knows(
+    live: dict[str, Any], how: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service gets the new instruction, and the conversation goes on."""
+    async with emulator(monkeypatch) as server, Device(server.base_url, **live) as device:
+        await device.speak()
+        await device.good_handle()
+        await device.answered()
+        since = server.record.last_seq
+        assert await device.session.instruct("Speak like a pirate.") == how
+        entry = await server.record.wait_for(kind, since=since, direction="in")
+        assert "pirate" in str(entry.message)
+        await device.speak()
+        await device.answered(2)
+        assert not device.told(e.SessionFresh)[1:]
+
+
+@pytest.mark.parametrize(
+    ("live", "kind"),
+    [
+        ({}, "clientContent"),
+        ({"backend": "vertex"}, "clientContent"),
+        ({"model": "gemini-3.1-flash-live-preview"}, "text"),
+    ],
+)
+@on_loop
+async def test_say_is_answered(
+    live: dict[str, Any], kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A typed question, in the way the model takes it."""
+    async with emulator(monkeypatch) as server, Device(server.base_url, **live) as device:
+        await device.connected()
+        assert await device.session.say("what time is it") == "sent"
+        await device.answered()
+        assert device.reply
+        assert server.record.select(kind, direction="in")
+
+
+@BACKENDS
+@on_loop
+async def test_context_is_taken_without_an_answer(
+    backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It arrives, and the model stays silent."""
+    async with (
+        emulator(monkeypatch) as server,
+        Device(server.base_url, backend=backend) as device,
+    ):
+        await device.connected()
+        await device.session.add_context("the oven is on")
+        entry = await server.record.wait_for("clientContent")
+        assert "oven" in str(entry.message)
+        await device.speak()
+        await device.answered()
+        assert len(device.told(e.TurnEnded)) == 1
+
+
+@BACKENDS
+@on_loop
+async def test_a_tool_round_on_the_wire(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Call, answer, reply; a slow tool says when to speak of its result, where that is known."""
+
+    async def lamp(args: Any) -> dict[str, Any]:
+        return {"on": args["on"]}
+
+    toolbox = Toolbox((Tool("lamp", "Switch the lamp.", lamp, slow=True),))
+    script = read_scenario(
+        {"turn": [{"tool_call": {"name": "lamp", "args": {"on": True}}, "say": "it is on"}]}
+    )
+    async with (
+        emulator(monkeypatch, scenario=script) as server,
+        Device(server.base_url, backend=backend, toolbox=toolbox) as device,
+    ):
+        await device.speak()
+        entry = await server.record.wait_for("toolResponse")
+        assert "'on': True" in str(entry.message)
+        assert ("WHEN_IDLE" in str(entry.message)) is (backend == "developer")
+        await device.answered()
+        assert [told.outcome for told in device.told(e.ToolCalled)] == ["answered"]
+
+
+@on_loop
+async def test_a_server_gone_mad(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred unusable frames in a row end the connection, not the daemon."""
+    async with emulator(monkeypatch) as server, Device(server.base_url) as device:
+        await device.connected()
+        for _ in range(120):
+            server.inject({"do": "malformed_json"})
+        ended = await device.event(e.Disconnected)
+        assert ended.cause == "unusable frames"
+        await device.connected(2)
+        assert len(device.told(e.BadFrame)) < 10
+
+
+@on_loop
+async def test_forget_begins_a_session_that_knows_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No handle, no context, nothing in the store."""
+    store = MemoryStore()
+    async with (
+        emulator(monkeypatch, transcripts=("a secret",)) as server,
+        Device(server.base_url, store=store) as device,
+    ):
+        await device.speak()
+        await device.good_handle()
+        await device.answered()
+        assert "1 turns" in await device.session.forget()
+        assert store.documents == {}
+        fresh = await device.event(e.SessionFresh, 2)
+        assert (fresh.cause, fresh.restored_turns) == ("forgotten", 0)
+        assert "handle" not in setups(server)[1]["sessionResumption"]
