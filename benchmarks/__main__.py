@@ -7,6 +7,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks import (
@@ -39,6 +40,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="about three minutes, one round")
+    parser.add_argument("--rounds", type=int, metavar="N", help="conversations with each system")
     parser.add_argument("--only", choices=[*PARTS, "stages"], action="append", help="repeat it")
     parser.add_argument("--systems", choices=SYSTEMS, action="append", help="repeat it")
     parser.add_argument(
@@ -58,7 +60,7 @@ def chosen(names: Sequence[str] | None, results: Results, effort: Effort) -> lis
             continue
         if reason := reason_to_skip(system):
             results.skip(f"{system.title}: {reason}")
-        elif not names and effort is QUICK and system.name == "agentd-aec":
+        elif not names and effort.is_quick and system.name == "agentd-aec":
             results.skip("agentd + AEC: not in the quick run")
         else:
             systems.append(system)
@@ -70,6 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = arguments(argv)
     results = Results()
     effort = QUICK if args.quick else FULL
+    effort = replace(effort, rounds=args.rounds or effort.rounds)
     begin_s, load = time.monotonic(), os.getloadavg()[0]
     parts = args.only or [*PARTS, "stages"]
     systems = chosen(args.systems, results, effort)

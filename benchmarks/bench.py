@@ -45,7 +45,7 @@ class Effort:
     @property
     def is_quick(self) -> bool:
         """Say whether minutes matter more than comparisons."""
-        return self.rounds == 1
+        return self.name == "quick"
 
 
 QUICK = Effort("quick", 1, 1, 4.0, 1, 2.5, 2.5, 1, 24.0, 1, 0.0)

@@ -69,7 +69,10 @@ async def _answer(emulator: Emulator, start_s: float, request: dict[str, Any]) -
 async def _serve(settings: Mapping[str, Any]) -> None:
     from agentd.emulator import Emulator, EmulatorOptions
 
-    options = EmulatorOptions(**{**settings, "san": tuple(settings.get("san", ()))})
+    given = {**settings, "san": tuple(settings.get("san", ()))}
+    if "audio_dir" in given:
+        given["audio_dir"] = Path(given["audio_dir"])
+    options = EmulatorOptions(**given)
     loop = asyncio.get_running_loop()
     requests = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(requests), sys.stdin)

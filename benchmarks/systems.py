@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import IO
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCES = Path(__file__).resolve().parent / "references"
@@ -85,6 +86,7 @@ class Running:
     exec_s: float
     """When it was started, on `time.monotonic()`."""
     folder: Path
+    output: Path
 
     @property
     def pid(self) -> int:
@@ -98,7 +100,7 @@ class Running:
 
     def log_tail(self, size: int = 1500) -> str:
         """Return the end of what it wrote, for error messages."""
-        text = (self.folder / "output.txt").read_text(errors="replace")
+        text = self.output.read_text(errors="replace")
         return text[-size:]
 
 
@@ -127,7 +129,7 @@ def started(
             "PYTHONPATH": str(ROOT),
         }
         full.pop("NOTIFY_SOCKET", None)
-        with (folder / "output.txt").open("wb") as output:
+        with _output() as output:
             exec_s = time.monotonic()
             process = subprocess.Popen(
                 command,
@@ -138,13 +140,19 @@ def started(
                 stderr=output,
             )
             try:
-                yield Running(process, exec_s, folder)
+                yield Running(process, exec_s, folder, Path(output.name))
             finally:
                 _stop(process)
                 if keep is not None:
-                    log = (folder / "output.txt").read_bytes()
+                    log = Path(output.name).read_bytes()
                     with keep.open("ab") as kept:
                         kept.write(f"\n=== {system.name} ===\n".encode() + log)
+
+
+def _output() -> IO[bytes]:
+    """Return a file in memory for what a program prints: its log is not its state on disk."""
+    memory = Path("/dev/shm")
+    return tempfile.NamedTemporaryFile(prefix="bench-", dir=memory if memory.is_dir() else None)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

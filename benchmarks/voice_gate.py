@@ -1,9 +1,10 @@
 """Score agentd's gate and its rivals on labelled scenes, and price each in CPU.
 
-    python -m benchmarks.voice_gate [--curve] [--scene NAME]
+    python -m benchmarks.voice_gate [--curve] [--held-out] [--scene NAME]
 
 The scenes are found through AGENTD_AUDIO_DIR, or in `../shared/audio` beside the checkout. Every
-figure comes from one setting for all scenes; nothing is fitted to their seconds.
+figure comes from one setting for all scenes; nothing is fitted to their seconds. `--held-out` mixes
+other scenes, of recordings that are in none of the labelled ones (needs numpy and sox).
 """
 
 from __future__ import annotations
@@ -200,6 +201,7 @@ def main() -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--curve", action="store_true", help="also other onsets and hangovers")
+    parser.add_argument("--held-out", action="store_true", help="scenes of unheard recordings")
     parser.add_argument("--scene", action="append", help="only this scene (may be repeated)")
     options = parser.parse_args()
     directory = audio_directory()
@@ -208,14 +210,27 @@ def main() -> int:
         return 0
     print("| " + " | ".join(HEAD) + " |")
     print("|" + " --- |" * len(HEAD))
-    for labels in sorted((directory / "scenes").glob("*.json")):
-        if options.scene and labels.stem not in options.scene:
+    for name, truth, frames in held_out(directory) if options.held_out else labelled(directory):
+        if options.scene and name not in options.scene:
             continue
-        truth, frames = load_truth(labels), load_frames(labels.with_suffix(".wav"))
         for candidate in candidates(curve=options.curve):
-            line = row(candidate, labels.stem, run(candidate, truth, frames))
+            line = row(candidate, name, run(candidate, truth, frames))
             print("| " + " | ".join(line) + " |", flush=True)
     return 0
+
+
+def labelled(directory: Path) -> Iterator[tuple[str, Truth, list[Frame]]]:
+    """Return the scenes on which the gate's constants were chosen."""
+    for labels in sorted((directory / "scenes").glob("*.json")):
+        yield labels.stem, load_truth(labels), load_frames(labels.with_suffix(".wav"))
+
+
+def held_out(directory: Path) -> Iterator[tuple[str, Truth, list[Frame]]]:
+    """Return scenes of speech, noise and rooms that none of the others holds."""
+    from benchmarks import recordings
+
+    for seed, plan in enumerate(recordings.HELD_OUT, start=2_001):
+        yield plan.name, *recordings.scene(directory, plan, seed)
 
 
 if __name__ == "__main__":
