@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
 import os
 import random
 import resource
@@ -392,6 +393,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a day and print it; return 1 if something is wrong."""
     options = parse(arguments)
+    logging.basicConfig(format="session: %(name)s: %(message)s")
     began_s = time.monotonic()
     figures, wrong = soak(options)
     print(json.dumps(figures, indent=2))

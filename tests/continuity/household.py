@@ -375,9 +375,10 @@ class Household:
 def settings_for(emulator: Emulator, backend: str, tables: Tables) -> Settings:
     """Return settings that dial this emulator."""
     live: dict[str, Any] = {"base_url": emulator.base_url, "backend": backend}
-    merged: dict[str, dict[str, Any]] = {"live": live}
+    # On a fast clock the machine itself needs "seconds" for a dial.
+    merged: dict[str, dict[str, Any]] = {"live": live, "network": {"replay_max_age_s": 60.0}}
     for name, table in tables.items():
-        merged.setdefault(name, {}).update(table)
+        merged[name] = merged.get(name, {}) | dict(table)
     return Settings.model_validate(merged)
 
 

@@ -16,7 +16,10 @@ from tests.continuity.household import Household, household, run
 from tests.continuity.report import Report
 from tests.rig.relay import Relay
 
-PATIENT = {"live": {"connect_timeout_s": 120.0, "setup_timeout_s": 120.0}}
+PATIENT = {
+    "live": {"connect_timeout_s": 120.0, "setup_timeout_s": 120.0, "reply_timeout_s": 300.0},
+    "network": {"replay_max_age_s": 300.0},
+}
 """On a clock a hundred times as fast, 20 s for a dial are not enough for this machine."""
 SHORT = {"live": {"connect_timeout_s": 1.0, "setup_timeout_s": 1.0}}
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -73,9 +74,8 @@ def garbage(path: Path) -> None:
 
 def future(path: Path) -> None:
     """A version that does not exist yet."""
-    path.write_text(
-        path.read_text().replace('"version": 1', '"version": 99').replace(":1,", ":99,")
-    )
+    envelope = json.loads(path.read_text())
+    path.write_text(json.dumps(envelope | {"format": envelope["format"] + 98}))
 
 
 def hostile(path: Path) -> None:
