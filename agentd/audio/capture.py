@@ -13,7 +13,7 @@ from agentd.config import Audio
 from agentd.events import CaptureBack, CaptureLost, Emit, Frame, FramesLost, StreamWedged
 
 RELOCK_S = 0.2  # a period later than this against the count of samples means missing sound
-DRIFT = 0.001  # a device's clock may run this much slow; also undoes a wrongly early start
+DRIFT = 0.0003  # a device's clock may run this much slow; also undoes a wrongly early start
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,8 @@ class EchoStats:
     """What `agentd status` tells about the canceller."""
 
     frames: int  # that went through it
+    is_settled: bool  # knows the room
+    erle_db: float  # how much of the echo it takes away, lately
     shifts: int  # single samples dropped or inserted: two clocks drift
     relocks: int  # jumps to a new alignment
     late_samples: int  # of the far end that came after their time
@@ -72,8 +74,11 @@ class EchoCanceller(Protocol):
         Silence need not be told.
         """
 
-    def clean(self, frame: Frame) -> Frame:
-        """Return the frame without what was played; the same one if nothing was."""
+    def clean(self, frame: Frame) -> Frame | None:
+        """Return the frame without what was played; the same one if nothing was.
+
+        None as long as the room is not known well enough: half duplex for a moment.
+        """
 
     @property
     def stats(self) -> EchoStats:

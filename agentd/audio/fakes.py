@@ -116,4 +116,4 @@ class FakeCanceller:
     @property
     def stats(self) -> EchoStats:
         """Return the number of frames."""
-        return EchoStats(len(self.frames), 0, 0, 0, 0, 0.0)
+        return EchoStats(len(self.frames), True, 40.0, 0, 0, 0, 0, 0.0)

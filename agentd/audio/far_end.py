@@ -27,7 +27,7 @@ LEAD_S = 0.06
 MOST_S = 4.0  # kept; more than any device's buffer
 CONTIGUOUS_S = 0.02  # periods whose times fit this well follow each other
 JUMP_S = 0.1  # a difference this large is not drift
-SLIP_SAMPLES = 24  # a lasting difference of 1.5 ms is worked off
+SLIP_SAMPLES = 96  # a difference of 6 ms is worked off; less is the stamps' own wandering
 SMOOTHING = 1 / 50  # of the difference, per frame: 1 s
 TAIL_S = 0.8  # a room's echo, the device's delays, and zeros through the canceller's own buffers
 
@@ -86,6 +86,7 @@ class FarEnd:
         self._origin_s = 0.0  # when its position 0 is heard
         self._reader: int | None = None
         self._difference = 0.0
+        self._slipping = False  # working the difference off
         self._sound_until_s = -math.inf
 
     @property
@@ -171,8 +172,9 @@ class FarEnd:
             self._difference = 0.0
             return round(wanted)
         self._difference += (off - self._difference) * SMOOTHING
-        if abs(self._difference) < SLIP_SAMPLES:
+        if not self._slipping and abs(self._difference) < SLIP_SAMPLES:
             return self._reader
+        self._slipping = abs(self._difference) > 1
         step = 1 if self._difference > 0 else -1
         self._difference -= step
         self.shifts += 1
@@ -226,9 +228,53 @@ class OffsetMeter:
         return best_lag
 
 
+class Settling:
+    """Whether the canceller knows the room yet: until then its rest would open the gate. Pure.
+
+    Judged on frames in which the reply is loud. An echo so faint that it cannot open the gate
+    needs no cancelling.
+    """
+
+    LEAST = 60  # loud frames: 1.2 s
+    ENOUGH_DB = 15.0
+    LOUD = 100.0**2  # mean square of a far end that counts: -50 dBFS
+    FAINT = 30.0**2  # of a rest that does not: -61 dBFS
+    MEMORY = 1 / 40
+
+    def __init__(self) -> None:
+        self.is_settled = False
+        self._near = self._out = 0.0
+        self._loud = 0
+
+    @property
+    def erle_db(self) -> float:
+        """Return how much is taken away."""
+        return 10 * math.log10((self._near + 1.0) / (self._out + 1.0))
+
+    def feed(self, near: Samples, far: Samples, out: Samples) -> bool:
+        """Take a frame; return whether the rest is fit for the gate."""
+        if _power(far) > self.LOUD:
+            self._loud += 1
+            self._near += (_power(near) - self._near) * self.MEMORY
+            self._out += (_power(out) - self._out) * self.MEMORY
+            if self._loud >= self.LEAST:
+                enough = self.erle_db >= self.ENOUGH_DB or self._out < self.FAINT
+                self.is_settled = self.is_settled or enough
+        return self.is_settled
+
+    def reset(self) -> None:
+        """Begin anew: the alignment has changed."""
+        self.is_settled = False
+        self._loud = 0
+
+
+def _power(values: Samples) -> float:
+    wide = values.astype(np.float32)
+    return float(np.dot(wide, wide)) / len(values)
+
+
 def _loudness(values: Samples) -> float:
-    power = float(np.dot(values.astype(np.float32), values.astype(np.float32))) / len(values)
-    return math.log10(power + 100.0)
+    return math.log10(_power(values) + 100.0)
 
 
 def _correlation(left: NDArray[np.float64], right: NDArray[np.float64]) -> float:

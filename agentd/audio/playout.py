@@ -10,6 +10,8 @@ from __future__ import annotations
 from agentd.audio import formats
 
 RELOCK_S = 0.15  # a claim this far off is a new stream or a lost one, not a guess
+STEP_S = 0.006  # claims that are all off by this much, on one side,
+STEP_PERIODS = 8  # for so long, are right: the device ran dry and has more in hand now
 SETTLING = 30  # periods whose mean is trusted
 PULL = 1 / 100  # of the difference, per period, after that
 
@@ -20,16 +22,34 @@ class PlayoutClock:
     def __init__(self) -> None:
         self._next_s: float | None = None
         self._periods = 0
+        self._off = 0  # periods in a row that were off, negative: too early
 
     def stamp(self, samples: int, claimed_s: float) -> float:
         """Return when the first of the next `samples` is heard; the device claims `claimed_s`."""
         if self._next_s is None or abs(claimed_s - self._next_s) > RELOCK_S:
-            self._next_s, self._periods = claimed_s, 0
+            self._begin(claimed_s)
+        expected_s = claimed_s if self._next_s is None else self._next_s
+        difference_s = claimed_s - expected_s
+        if self._stepped(difference_s):
+            self._begin(claimed_s)
+            expected_s, difference_s = claimed_s, 0.0
         self._periods += 1
         pull = 1 / self._periods if self._periods <= SETTLING else PULL
-        heard_s = self._next_s + (claimed_s - self._next_s) * pull
+        heard_s = expected_s + difference_s * pull
         self._next_s = heard_s + samples / formats.PLAYBACK_RATE_HZ
         return heard_s
+
+    def _begin(self, claimed_s: float) -> None:
+        self._next_s, self._periods, self._off = claimed_s, 0, 0
+
+    def _stepped(self, difference_s: float) -> bool:
+        if abs(difference_s) < STEP_S:
+            self._off = 0
+        elif difference_s > 0:
+            self._off = max(self._off, 0) + 1
+        else:
+            self._off = min(self._off, 0) - 1
+        return abs(self._off) >= STEP_PERIODS
 
     def reset(self) -> None:
         """Forget the past: the device was closed."""

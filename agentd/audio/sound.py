@@ -137,7 +137,9 @@ class Sound:
         self._set_shutter(Shutter())
 
     def _hear(self, frame: Frame) -> None:
-        self._listener.hear(self._canceller.clean(frame) if self._canceller else frame)
+        cleaned = self._canceller.clean(frame) if self._canceller else frame
+        if cleaned is not None:
+            self._listener.hear(cleaned)
 
     def on_event(self, event: Event) -> None:
         """Keep the half-duplex shutter: shut while a reply is heard, and for a tail after it."""

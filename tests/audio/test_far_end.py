@@ -93,7 +93,7 @@ def test_pauses_within_a_reply_keep_its_time() -> None:
 
 @pytest.mark.parametrize("ppm", [-300, 300])
 def test_a_speaker_whose_clock_drifts_is_followed_by_single_samples(ppm: int) -> None:
-    """Over five minutes the reference never leaves the frame by more than 3 ms, without a jump."""
+    """Over five minutes the reference never leaves the frame by more than 8 ms, without a jump."""
     far, written = FarEnd(), 0
     rate = 1 + ppm * 1e-6
     worst = 0.0
@@ -110,7 +110,7 @@ def test_a_speaker_whose_clock_drifts_is_followed_by_single_samples(ppm: int) ->
         played_s = (at_s + LEAD_S) / rate
         off = (angle / (2 * math.pi * 50) - played_s + 0.01) % 0.02 - 0.01
         worst = max(worst, abs(off))
-    assert worst < 0.003
+    assert worst < 0.008
     assert far.relocks == 0
     assert far.shifts == pytest.approx(300 * 300e-6 * RATE_HZ, rel=0.1)
 

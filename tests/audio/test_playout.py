@@ -26,6 +26,16 @@ def test_a_drifting_device_is_followed() -> None:
     assert stamps[-1] == pytest.approx(9_999 * 0.03 * 1.0001, abs=0.001)
 
 
+@pytest.mark.parametrize("step_s", [-0.03, 0.07])
+def test_a_lasting_step_is_believed_soon(step_s: float) -> None:
+    """The device ran dry, or dropped something: a quarter of a second later it is known."""
+    clock = PlayoutClock()
+    for i in range(100):
+        clock.stamp(PERIOD, i * 0.03)
+    stamps = [clock.stamp(PERIOD, i * 0.03 + step_s) for i in range(100, 120)]
+    assert stamps[8:] == pytest.approx([i * 0.03 + step_s for i in range(108, 120)])
+
+
 def test_a_new_stream_is_believed_at_once() -> None:
     """After a jump, and after the device was closed."""
     clock = PlayoutClock()

@@ -18,6 +18,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import wave
@@ -253,8 +254,42 @@ class SoundRig:
                 self._server.send_signal(signal.SIGCONT)
 
     @contextlib.contextmanager
-    def echo(self, *, gain_db: float = -12.0, delay_ms: int = 40) -> Iterator[None]:
-        """Let the microphone hear the speaker, as in a room."""
+    def echo(
+        self, *, gain_db: float = -12.0, delay_ms: int = 40, response: Path | None = None
+    ) -> Iterator[None]:
+        """Let the microphone hear the speaker: bare, or as in a room with this response (.npy)."""
+        with self._room(response, gain_db) if response else self._loopback(gain_db, delay_ms):
+            yield
+
+    @contextlib.contextmanager
+    def _room(self, response: Path, gain_db: float) -> Iterator[None]:
+        gain = 10 ** (gain_db / 20)
+        command = [sys.executable, "-m", "tests.rig.room", "spk.monitor", "mic", str(response)]
+        process = subprocess.Popen(
+            ["setpriv", "--pdeathsig", "TERM", *command, str(gain)],
+            env=self.child_env(),
+            cwd=Path(__file__).parents[2],
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            deadline = time.monotonic() + START_S
+            while not self._names("rig-room"):
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError(f"the room does not start (status {process.returncode})")
+                time.sleep(0.02)
+            yield
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
+            process.wait()
+
+    def _names(self, client: str) -> bool:
+        inputs = self._list("sink-inputs")
+        return any(entry["properties"].get("application.name") == client for entry in inputs)
+
+    @contextlib.contextmanager
+    def _loopback(self, gain_db: float, delay_ms: int) -> Iterator[None]:
         module = self.pactl(
             "load-module", "module-loopback", "source=spk.monitor", "sink=mic",
             f"latency_msec={delay_ms}", "sink_input_properties=media.name=rig-echo",

@@ -1,0 +1,119 @@
+"""The air between a speaker and a microphone, in real time.
+
+    python -m tests.rig.room SPK_SOURCE MIC_SINK RESPONSE.npy GAIN
+
+Reads the speaker's monitor at 16 kHz, convolves it with a room response and plays that into the
+microphone's sink, 10 ms at a time. The sound server adds what others say there. `SoundRig.echo`
+runs it. It is heard some 150 to 200 ms after the speaker; a real room would add 1 to 10 ms.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+RATE_HZ = 16_000
+BLOCK = 160
+LATENCY_MS = 20
+
+Response = NDArray[np.float32]
+
+
+def synthetic(*, reverberation_s: float = 0.4, seed: int = 1, length_s: float = 0.3) -> Response:
+    """Return a room: the direct sound, and noise that dies away by 60 dB in `reverberation_s`.
+
+    The direct sound is 4 dB above the rest, as where microphone and speaker share a case.
+    """
+    dice = np.random.default_rng(seed)
+    at_s = np.arange(round(length_s * RATE_HZ)) / RATE_HZ
+    tail = dice.standard_normal(len(at_s)) * 10 ** (-3 * at_s / reverberation_s) * 0.03
+    tail[: round(0.003 * RATE_HZ)] = 0
+    tail[0] = 1.0
+    return normalised(tail.astype(np.float32))
+
+
+def recorded(path: Path) -> Response:
+    """Read a response from a FLAC or WAV file at 16 kHz; needs sox."""
+    raw = subprocess.run(
+        [
+            "sox",
+            str(path),
+            "-t",
+            "raw",
+            "-r",
+            str(RATE_HZ),
+            "-e",
+            "float",
+            "-b",
+            "32",
+            "-c",
+            "1",
+            "-",
+        ],
+        stdout=subprocess.PIPE,
+        check=True,
+    ).stdout
+    found = np.frombuffer(raw, "<f4")
+    first = int(np.argmax(np.abs(found) > 0.1 * np.abs(found).max()))
+    return normalised(found[first : first + RATE_HZ // 2])
+
+
+def normalised(response: Response) -> Response:
+    """Return the response with an energy of 1: the echo of noise is as loud as the noise."""
+    scaled: Response = (response / np.sqrt(np.sum(response**2))).astype(np.float32)
+    return scaled
+
+
+class Convolver:
+    """Overlap-save in blocks of 10 ms, the response in as many partitions."""
+
+    def __init__(self, response: Response) -> None:
+        parts = -(-len(response) // BLOCK)
+        padded = np.zeros(parts * BLOCK, np.float32)
+        padded[: len(response)] = response
+        self._filters = np.fft.rfft(padded.reshape(parts, BLOCK), 2 * BLOCK)
+        self._spectra = np.zeros_like(self._filters)
+        self._last = np.zeros(BLOCK, np.float32)
+
+    def feed(self, block: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Take the next block, return its echo with that of all before it."""
+        self._spectra = np.roll(self._spectra, 1, axis=0)
+        self._spectra[0] = np.fft.rfft(np.concatenate((self._last, block)))
+        self._last = block
+        out = np.fft.irfft((self._spectra * self._filters).sum(axis=0))
+        return out[BLOCK:].astype(np.float32)
+
+
+def main() -> None:
+    """Be the room until killed."""
+    source, sink, path, gain = sys.argv[1], sys.argv[2], sys.argv[3], float(sys.argv[4])
+    room = Convolver(np.load(path) * gain)
+    form = ["--raw", "--format=s16le", f"--rate={RATE_HZ}", "--channels=1"]
+    heard = subprocess.Popen(
+        ["parec", *form, f"--device={source}", f"--latency-msec={LATENCY_MS}"],
+        stdout=subprocess.PIPE,
+    )
+    said = subprocess.Popen(
+        # Much in hand, or a busy machine tears the echo; to a canceller that is a new room.
+        ["pacat", "--playback", *form, f"--device={sink}", f"--latency-msec={8 * LATENCY_MS}",
+         "--client-name=rig-room"],
+        stdin=subprocess.PIPE,
+    )  # fmt: skip
+    assert heard.stdout is not None
+    assert said.stdin is not None
+    try:
+        while len(raw := heard.stdout.read(2 * BLOCK)) == 2 * BLOCK:
+            echo = room.feed(np.frombuffer(raw, "<i2").astype(np.float32))
+            said.stdin.write(np.clip(np.rint(echo), -32_768, 32_767).astype("<i2").tobytes())
+            said.stdin.flush()
+    finally:
+        heard.terminate()
+        said.terminate()
+
+
+if __name__ == "__main__":
+    main()
