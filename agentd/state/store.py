@@ -38,12 +38,13 @@ class _Entry:
     name: str
     wanted: str | None
     stored: str | None
+    purge: bool = False  # first remove what the disk holds of it, quarantined copies as well
     not_before_s: float = -math.inf
     on_stored: Callable[[], None] | None = None
 
     @property
     def dirty(self) -> bool:
-        return self.wanted != self.stored
+        return self.purge or self.wanted != self.stored
 
 
 class StateStore:
@@ -94,7 +95,7 @@ class StateStore:
     def delete(self, name: str) -> None:
         """Forget the document and what was put aside of it; on disk without delay."""
         entry = self._want(name, None, None)
-        entry.stored = _UNKNOWN  # quarantined copies may exist even if the document does not
+        entry.purge = True  # also when a later write overtakes this one on its way to disk
         entry.not_before_s = -math.inf
         self._wake.set()
 
@@ -169,6 +170,9 @@ class StateStore:
         if not self._disk.acquire(timeout=timeout_s):
             return TimeoutError(f"a write has not returned for {timeout_s:g} s")
         try:
+            if entry.purge:
+                self._files.remove(entry.name)
+                entry.purge, entry.stored = False, None
             wanted = entry.wanted
             if wanted == entry.stored:
                 return None

@@ -175,6 +175,23 @@ def test_stored_is_told_for_the_document_that_is_on_disk() -> None:
     assert told == ["second", "known"]
 
 
+def test_a_write_that_overtakes_a_delete_leaves_no_copy_behind() -> None:
+    """Forgotten and at once written anew: what was put aside of the old one goes all the same."""
+
+    async def main() -> None:
+        bench = Bench()
+        bench.files.aside["handle.bad-1"] = b"old"
+        bench.store.write("handle", {"value": 1})
+        await bench.store.flush()
+        bench.store.delete("handle")
+        bench.store.write("handle", {"value": 2})
+        await bench.store.flush()
+        assert bench.on_disk() == {"value": 2}
+        assert bench.files.aside == {}
+
+    asyncio.run(main())
+
+
 def test_delete_removes_the_document_and_its_quarantine_at_once() -> None:
     """`forget` leaves nothing behind, also no damaged copy."""
 
