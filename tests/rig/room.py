@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,32 +33,6 @@ def synthetic(*, reverberation_s: float = 0.4, seed: int = 1, length_s: float = 
     tail[: round(0.003 * RATE_HZ)] = 0
     tail[0] = 1.0
     return normalised(tail.astype(np.float32))
-
-
-def recorded(path: Path) -> Response:
-    """Read a response from a FLAC or WAV file at 16 kHz; needs sox."""
-    raw = subprocess.run(
-        [
-            "sox",
-            str(path),
-            "-t",
-            "raw",
-            "-r",
-            str(RATE_HZ),
-            "-e",
-            "float",
-            "-b",
-            "32",
-            "-c",
-            "1",
-            "-",
-        ],
-        stdout=subprocess.PIPE,
-        check=True,
-    ).stdout
-    found = np.frombuffer(raw, "<f4")
-    first = int(np.argmax(np.abs(found) > 0.1 * np.abs(found).max()))
-    return normalised(found[first : first + RATE_HZ // 2])
 
 
 def normalised(response: Response) -> Response:
