@@ -17,10 +17,11 @@ import pytest
 from agentd.audio import formats
 from agentd.audio.cards import DeviceInfo
 from agentd.audio.devices import CaptureDevice, Deliver, PlaybackDevice, open_devices
+from agentd.audio.echo import ECHO_DOCUMENT
 from agentd.clock import Clock, SystemClock
 from agentd.config import Audio, Settings, Vad
 from agentd.doctor import hearing, room, sweep
-from agentd.doctor.examine import ECHO_DOCUMENT, Examination, Machine
+from agentd.doctor.examine import Examination, Machine
 from agentd.doctor.findings import Finding, Result
 from agentd.errors import DeviceBusy
 from agentd.state.store import StateStore
