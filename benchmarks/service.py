@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -69,6 +70,8 @@ async def _answer(emulator: Emulator, start_s: float, request: dict[str, Any]) -
 async def _serve(settings: Mapping[str, Any]) -> None:
     from agentd.emulator import Emulator, EmulatorOptions
 
+    # A client that is gone is what most measurements are about, and no news.
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
     given = {**settings, "san": tuple(settings.get("san", ()))}
     if "audio_dir" in given:
         given["audio_dir"] = Path(given["audio_dir"])

@@ -374,11 +374,11 @@ class Household:
 
 def settings_for(emulator: Emulator, backend: str, tables: Tables) -> Settings:
     """Return settings that dial this emulator."""
-    live: dict[str, Any] = {"base_url": emulator.base_url, "backend": backend}
+    live = {"base_url": emulator.base_url, "backend": backend, "reply_timeout_s": 60.0}
     # On a fast clock the machine itself needs "seconds" for a dial.
     merged: dict[str, dict[str, Any]] = {"live": live, "network": {"replay_max_age_s": 60.0}}
     for name, table in tables.items():
-        merged[name] = merged.get(name, {}) | dict(table)
+        merged[name] = {**merged.get(name, {}), **table}
     return Settings.model_validate(merged)
 
 

@@ -130,7 +130,8 @@ def test_a_peer_that_freezes_after_go_away_is_left_all_the_same(report: Report) 
     """An unanswered question and an unanswered close are both bounded; the talk goes on."""
 
     async def main() -> None:
-        async with household(resume_while_open="takeover") as home:
+        tables = {"live": {"reply_timeout_s": 15.0}}
+        async with household(resume_while_open="takeover", tables=tables) as home:
             await home.talk()
             since, seq = home.mark(), home.seq
             spoken = home.begin(1.0)

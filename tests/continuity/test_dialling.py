@@ -12,11 +12,11 @@ import pytest
 
 from agentd import events as e
 from agentd.clock import SystemClock, WallTime
-from tests.continuity.household import Household, household, run
+from tests.continuity.household import Household, Tables, household, run
 from tests.continuity.report import Report
 from tests.rig.relay import Relay
 
-PATIENT = {
+PATIENT: Tables = {
     "live": {"connect_timeout_s": 120.0, "setup_timeout_s": 120.0, "reply_timeout_s": 300.0},
     "network": {"replay_max_age_s": 300.0},
 }
@@ -102,7 +102,8 @@ def test_a_question_without_any_answer_ends_the_connection(fault: str, report: R
     """A live connection that shows no sign of life after a question is replaced."""
 
     async def main() -> None:
-        async with household(resume_while_open="takeover") as home:
+        tables = {"live": {"reply_timeout_s": 15.0}}
+        async with household(resume_while_open="takeover", tables=tables) as home:
             await home.talk()
             seq = home.seq
             home.emulator.faults.do(fault)
@@ -126,7 +127,10 @@ def relayed(port: int) -> Iterator[Relay]:
 def test_a_half_open_connection_is_found(moment: str, report: Report) -> None:
     """A path that swallows everything is found by the unanswered question, or idle by the ping."""
     # In idle the WebSocket's own ping finds it, and that one keeps real time.
-    tables = {"network": {"keepalive_s": 5.0, "pong_timeout_s": 5.0}}
+    tables: Tables = {
+        "network": {"keepalive_s": 5.0, "pong_timeout_s": 5.0},
+        "live": {"reply_timeout_s": 15.0},
+    }
 
     async def main() -> None:
         from agentd.emulator import Emulator, EmulatorOptions

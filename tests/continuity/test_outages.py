@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -19,12 +20,14 @@ from tests.live.world import NO_ROUTE, World, settings
 from tests.rig.netns import SERVICE_V4, Uplinks
 from tests.rig.relay import Quality, Relay
 
+OUTAGES = [(30.0, 10.0, 20.0)]
+if os.environ.get("AGENTD_CONTINUITY") == "full":
+    OUTAGES.append((600.0, 60.0, 60.0))
+
 # ── N2 ────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize(
-    ("outage_s", "scale", "replay_s"), [(30.0, 10.0, 20.0), (600.0, 60.0, 60.0)]
-)
+@pytest.mark.parametrize(("outage_s", "scale", "replay_s"), OUTAGES)
 def test_an_outage_loses_only_what_is_too_old(
     outage_s: float, scale: float, replay_s: float, report: Report
 ) -> None:

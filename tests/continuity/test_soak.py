@@ -29,9 +29,9 @@ TURNS = 10_000 if os.environ.get("AGENTD_CONTINUITY") == "full" else 2_000
 
 
 def test_a_short_soak(report: Report) -> None:
-    """Half an hour of household life with every trouble in it: nothing is lost without a word."""
+    """Some household life with every trouble in it: nothing is lost without a word."""
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.soak", "--hours", "0.5"],
+        [sys.executable, "-m", "benchmarks.soak", "--hours", "0.4"],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -45,7 +45,7 @@ def test_a_short_soak(report: Report) -> None:
     report.add(
         Row(
             "P5",
-            "soak, 0.5 h of a household",
+            "soak, 0.4 h of a household",
             gaps,
             said=figures["said"],
             whole=figures["whole"],
