@@ -59,9 +59,11 @@ from agentd.service.watchdog import Evidence
 from agentd.state.paths import runtime_directory, state_directory
 from agentd.state.store import StateStore
 from agentd.status import NetworkLog, TurnLog, snapshot
+from agentd.waiting import wait_for_event
 
 STOP_S = 4.0  # from SIGTERM to the exit, even with a dead peer; the unit allows 10
 SESSION_STOP_S = 2.5
+SETTLE_S = 10.0  # the first connection has had its chance
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,7 @@ class Daemon:
         self._stop_asked = asyncio.Event()
         self._stop_cause = ""
         self._microphone_told = asyncio.Event()
+        self._dialled = asyncio.Event()  # the first dial has come to something
         self._observers: list[e.Emit] = []
         self._store = StateStore(
             self._parts.state_directory or state_directory(os.environ, Path.home()),
@@ -192,7 +195,7 @@ class Daemon:
             self._start("control", self._control.run())
             self._button_task = self._start("button", self._make_button().run())
             if self._settings.network.monitor:
-                self._start("network", self._make_monitor().run())
+                self._start("network", self._watch_network())
             await self._stop_asked.wait()
             await self._wind_down()
             if switch:
@@ -251,6 +254,8 @@ class Daemon:
         self._network = self._network.after(event)
         if isinstance(event, e.CaptureBack | e.CaptureLost):
             self._microphone_told.set()
+        if isinstance(event, e.SessionFresh | e.Resumed | e.Disconnected):
+            self._dialled.set()
         for observer in self._observers:
             observer(event)
 
@@ -437,7 +442,16 @@ class Daemon:
             outlets=outlets,
             devices=self._parts.devices,
             attenuation_db=measured,
+            settled=self._settled,
         )
+
+    async def _settled(self) -> None:
+        """Wait until the first dial is over: what is slow to import would only hold it up."""
+        await wait_for_event(self._dialled, self._clock, SETTLE_S)
+
+    async def _watch_network(self) -> None:
+        await self._settled()
+        await self._make_monitor().run()
 
     def _make_monitor(self) -> NetworkMonitor:
         return NetworkMonitor(

@@ -6,8 +6,8 @@ has learned of the room and goes on there with the next reply. Until it knows th
 second or two of the first reply, nothing is let through (half duplex). Noise suppression, if
 wanted, has to hear everything.
 
-Costs on a 2-core x86-64 machine: 340 µs per 20 ms frame while a reply plays, nothing otherwise;
-noise suppression about 60 µs per frame, always. numpy and the wheel: 20 MiB.
+Measured on a busy 2-core x86-64 machine: 414 to 592 µs per 20 ms frame while a reply plays, nothing
+otherwise. numpy and the wheel add 16 MiB (docs/dependencies.md).
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ A reload of `[audio]` or `[vad]` replaces all of it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from agentd.audio import echo, formats
@@ -64,13 +64,18 @@ class Sound:
         attenuation_db: float | None = None,
         installed: Callable[[], bool] = echo.is_installed,
         load: Callable[[Audio], EchoCanceller] = echo.load,
+        settled: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
-        """Prepare; `attenuation_db` is what `agentd doctor` has measured of the echo."""
+        """Prepare; `attenuation_db` is what `agentd doctor` has measured of the echo.
+
+        What takes long to import waits for `settled`, so as not to hold up the first connection.
+        """
         capture, playback = devices or open_devices(settings.audio, clock)
         self._clock = clock
         self._emit = outlets.emit
         self._audio = settings.audio
         self._load = load
+        self._settled = settled
         self._plan = echo.choose(
             settings.audio, installed=installed(), attenuation_db=attenuation_db
         )
@@ -118,6 +123,8 @@ class Sound:
                 DetectorMissing(detector=self._listener.detector, cause=cause, remedy=remedy)
             )
         if self._plan.mode is EchoMode.CANCEL:
+            if self._settled:
+                await self._settled()
             try:
                 canceller = await asyncio.to_thread(self._load, self._audio)
             except (ImportError, OSError) as error:
