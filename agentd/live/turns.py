@@ -156,7 +156,9 @@ class Turns:
     def asked(self, number: int, speech_ms: float, spoken_until_s: float, now: float) -> None:
         """Note that a question has been delivered whole."""
         turn = self.speaking
-        if turn is None or turn.number != number:
+        if turn is None and self.current is not None and self.current.number == number:
+            turn = self.current  # the service's detector was faster, its answer is under way
+        elif turn is None or turn.number != number:
             self._supersede_current()
             turn = Turn(number)
         self.speaking = None
@@ -211,7 +213,7 @@ class Turns:
         if self._is_late(now):
             self.late_pieces += len(message.audio)
             return
-        turn = self._answering()
+        turn = self._answering(now)
         if turn is None or turn.cancelled:
             self.late_pieces += len(message.audio)
             return
@@ -243,8 +245,12 @@ class Turns:
         self._superseded = None  # its close never came; do not stay deaf for that
         return False
 
-    def _answering(self) -> Turn | None:
-        """Return the turn that content belongs to; None while the user speaks."""
+    def _answering(self, now: float) -> Turn | None:
+        """Return the turn that content belongs to; None while the user speaks.
+
+        What the service begins by itself counts as asked now, and as answered: its time to
+        answer runs from here.
+        """
         if self.current is not None:
             return self.current
         if self.speaking is not None:
@@ -253,6 +259,7 @@ class Turns:
             self.current, self.speaking = self.speaking, None  # its detector was faster than ours
         else:
             self.current = Turn(self.next_number())  # the service speaks up unasked
+        self.current.asked_at_s, self.current.frames = now, True
         return self.current
 
     def _interrupted(self, now: float) -> None:

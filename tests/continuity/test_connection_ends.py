@@ -86,7 +86,8 @@ def test_go_away_waits_for_a_tool(backend: str, report: Report) -> None:
         turn = ScriptedTurn(tool_calls=(ScriptedCall("look"),), say=("Here it is.",), tone_s=0.5)
         scenario = Scenario((turn,))
         tools = (Tool("look", "Look for something.", look),)
-        async with household(backend, scenario=scenario, tools=tools) as home:
+        # A handle from the start: without any, nothing is gained by waiting for the next one.
+        async with household(backend, scenario=scenario, tools=tools, handle_on_setup=True) as home:
             await home.online()
             since = home.mark()
             await home.say()

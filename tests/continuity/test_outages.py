@@ -220,7 +220,8 @@ def test_a_router_that_swallows_everything(uplinks: Uplinks, report: Report) -> 
             (session,) = home.emulator.store.sessions.values()
             assert session.user_turns == 2
             assert [delivery.times for delivery in home.deliveries()] in ([1, 1], [1, 2])
-            report.of("L7", "half-open TCP, nothing is acknowledged", home, [found_ms])
+            note = "found; its answer went nowhere, so it was asked again"
+            report.of("L7", "half-open TCP, nothing is acknowledged", home, [found_ms], note)
 
     with uplinks.speaker.entered():
         run(main())
