@@ -81,6 +81,10 @@ soak: setup ## hours of conversation under faults; SOAK_ARGS="--hours 8"
 continuity: setup ## every fault of a connection, at length, with a table of what it cost
 	AGENTD_CONTINUITY=full $(PY) -m pytest tests/continuity $(PYTEST_ARGS) </dev/null
 
+.PHONY: acoustic
+acoustic: setup ## the echo canceller on the sound rig, with a room between speaker and microphone
+	AGENTD_ACOUSTIC=1 $(PY) -m pytest tests/e2e/test_echo.py $(PYTEST_ARGS) </dev/null
+
 .PHONY: docs
 docs: setup ## write anew what comes from the source: configuration, event table, picture of the lights
 	.venv/bin/agentd config schema --format markdown > docs/configuration.md
