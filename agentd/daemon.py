@@ -286,8 +286,13 @@ class Daemon:
             self._sound.player.hear(value)
 
     def _evidence(self) -> Evidence:
-        lost = bool(self._presenter.facts.no_microphone)
-        return Evidence(self._sound.capture.frames, excused=lost or self._mute.muted)
+        capture = self._sound.capture
+        return Evidence(
+            capture.frames,
+            muted=self._mute.muted,
+            told_lost=bool(self._presenter.facts.no_microphone),
+            wedged=capture.wedged,
+        )
 
     # ── what people ask for ───────────────────────────────────────────────────────────────────
 

@@ -10,7 +10,18 @@ class Evidence:
     """What the pipeline can prove. Taken on the event loop, so the loop turns as well."""
 
     frames: int  # microphone frames that reached the gate since the start
-    excused: bool  # muted, or the loss of the microphone was told
+    muted: bool = False
+    told_lost: bool = False  # the journal and the light say that there is no microphone
+    wedged: int = 0  # capture streams that never closed, each with a thread stuck in a C library
+
+    @property
+    def excused(self) -> bool:
+        """Say whether the absence of frames is in order.
+
+        A microphone that is gone comes back by itself. One whose stream hangs in PortAudio or
+        ALSA may hold up every later opening in this process: only a restart gets it back.
+        """
+        return self.muted or (self.told_lost and not self.wedged)
 
 
 class Watchdog:

@@ -108,17 +108,27 @@ def test_the_watchdog_is_fed_while_frames_advance() -> None:
     watchdog = Watchdog()
     assert watchdog.stalled_s(0.0) == 0.0
     counts = [0, 10, 10, 11]
-    fed = [watchdog.feed(Evidence(n, excused=False), 10.0 * i) for i, n in enumerate(counts)]
+    fed = [watchdog.feed(Evidence(n), 10.0 * i) for i, n in enumerate(counts)]
     assert fed == [True, True, False, True]
 
 
 def test_a_told_absence_of_frames_is_healthy_and_a_silent_one_is_not() -> None:
     """Muted or without microphone it lives on; deaf without a word it starves."""
     watchdog = Watchdog()
-    watchdog.feed(Evidence(5, excused=False), 0.0)
-    assert watchdog.feed(Evidence(5, excused=True), 10.0)
-    assert not watchdog.feed(Evidence(5, excused=False), 20.0)
+    watchdog.feed(Evidence(5), 0.0)
+    assert watchdog.feed(Evidence(5, muted=True), 10.0)
+    assert watchdog.feed(Evidence(5, told_lost=True), 10.0)
+    assert not watchdog.feed(Evidence(5), 20.0)
     assert watchdog.stalled_s(25.0) == 15.0
+
+
+def test_a_microphone_that_hangs_is_no_excuse_however_well_it_is_told() -> None:
+    """P1: a stuck stream may block every later opening; muted, nobody waits for it."""
+    watchdog = Watchdog()
+    watchdog.feed(Evidence(5), 0.0)
+    assert not watchdog.feed(Evidence(5, told_lost=True, wedged=1), 10.0)
+    assert watchdog.feed(Evidence(5, muted=True, told_lost=True, wedged=1), 20.0)
+    assert watchdog.feed(Evidence(6, wedged=1), 30.0)
 
 
 class Life:
@@ -127,7 +137,7 @@ class Life:
     def __init__(self, address: str | None, watchdog_s: float | None = 30.0) -> None:
         self.clock = FakeClock()
         self.events: list[Event] = []
-        self.evidence = Evidence(0, excused=False)
+        self.evidence = Evidence(0)
         self.sentence = "idle"
         self.heart = Heartbeat(
             Notifier(address, watchdog_s=watchdog_s),
@@ -142,7 +152,7 @@ def test_a_starving_daemon_says_so_once_before_systemd_acts(manager: socket.sock
     """P1: the cause is in the journal; feeding resumes if frames come back in time."""
     life = Life(manager.getsockname())
     for frames in (1, 1, 1, 2):
-        life.evidence = Evidence(frames, excused=False)
+        life.evidence = Evidence(frames)
         life.heart.beat()
         life.clock.advance(10.0)
     assert told(manager).count("WATCHDOG=1") == 2
@@ -170,7 +180,7 @@ def test_the_heart_beats_three_times_per_watchdog_period(manager: socket.socket)
             looks.append(life.clock.monotonic())
             if len(looks) == 10:
                 enough.set()
-            return Evidence(0, excused=True)
+            return Evidence(0, muted=True)
 
         life.heart._evidence = look
         task = asyncio.create_task(life.heart.run())
