@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from agentd import __version__
+from agentd import __version__, environment
 from agentd.errors import EXIT_CONFIG, EXIT_FAILURE, EXIT_OK, AgentdError, ConfigError
 
 Parser = argparse.ArgumentParser
@@ -129,6 +129,7 @@ COMMANDS: dict[str, Command] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit status (0 ok, 1 failure, 2 usage, 78 bad configuration)."""
+    environment.reserve()
     argv = list(sys.argv[1:] if arguments is None else arguments)
     parsed = build_parser(argv).parse_args(argv)
     module, _, function = COMMANDS[parsed.command].handler.partition(":")

@@ -31,6 +31,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+from agentd import environment
 from agentd.audio import cards, formats, threads
 from agentd.audio.devices import Deliver, Source
 from agentd.clock import Clock
@@ -53,7 +54,6 @@ DEADLINE_S = 3.0  # for a call into PortAudio
 BACKLOG = 250  # captured periods kept while the event loop is busy: 10 s
 
 _HERE = Path(__file__).parent
-_SYSTEM_CONF = "/usr/share/alsa/alsa.conf"
 _STREAM = {"playback": 0, "capture": 1}  # snd_pcm_stream_t
 _NONBLOCK = 1
 _OVERFLOW = 0x2  # paInputOverflow
@@ -67,7 +67,8 @@ class PortAudio:
 
     def __init__(self) -> None:
         silence_libraries()
-        before = os.environ.get("ALSA_CONFIG_PATH")
+        environment.reserve()
+        before = os.environ["ALSA_CONFIG_PATH"] or environment.ALSA_SYSTEM_CONF
         os.environ["ALSA_CONFIG_PATH"] = str(_HERE / "alsa_init.conf")
         _forget_configuration()
         try:
@@ -80,13 +81,15 @@ class PortAudio:
                 f"PyAudio cannot be used ({error}). Install python3-pyaudio"
             ) from error
         finally:
-            os.environ["ALSA_CONFIG_PATH"] = before or _SYSTEM_CONF
+            os.environ["ALSA_CONFIG_PATH"] = before
         self._index = {
             str(self.pa.get_device_info_by_index(index)["name"]): index
             for index in range(self.pa.get_device_count())
         }
         self._opening = {"capture": threading.Lock(), "playback": threading.Lock()}
         self._calling = threading.Lock()
+        self._counting = threading.Lock()
+        self._inside = 0
 
     @classmethod
     def get(cls) -> PortAudio:
@@ -111,8 +114,7 @@ class PortAudio:
             DeviceNotFound, DeviceBusy, AudioError: with what to do.
         """
         capturing = direction == "capture"
-        with _held(self._opening[direction], f"opening {direction}"):
-            _add_configuration()
+        with _held(self._opening[direction], f"opening {direction}"), self._visit(refresh=True):
             check(direction, pcm)
             os.environ[f"AGENTD_{direction.upper()}_PCM"] = pcm
             try:
@@ -144,10 +146,31 @@ class PortAudio:
         # PortAudio's list of streams has no lock. A call that hangs must not hold up the others.
         alone = self._calling.acquire(timeout=DEADLINE_S / 3)
         try:
-            stream.close()
+            with self._visit():
+                stream.close()
         finally:
             if alone:
                 self._calling.release()
+
+    @contextlib.contextmanager
+    def _visit(self, *, refresh: bool = False) -> Iterator[None]:
+        """Be inside ALSA; `refresh` lets it read its files anew: a new card or a user's edit.
+
+        Reading anew also unloads plugins that are in nobody's hands, libpulse and its thread keys
+        among them, under the feet of a call that is just opening or closing one. So it is done
+        only by a call that is alone; the other one has just read the same files.
+        """
+        with self._counting:
+            if refresh:
+                _add_configuration()
+            if refresh and not self._inside:
+                _forget_configuration()
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._counting:
+                self._inside -= 1
 
 
 @contextlib.contextmanager
@@ -162,12 +185,11 @@ def _held(lock: threading.Lock, what: str) -> Iterator[None]:
 
 
 def _add_configuration() -> None:
-    """Let ALSA read its files anew, ours among them: a card or a user's edit is seen at once."""
+    """Let our file be among those that ALSA reads."""
     ours = str(_HERE / "alsa.conf")
-    path = os.environ.get("ALSA_CONFIG_PATH") or _SYSTEM_CONF
+    path = os.environ.get("ALSA_CONFIG_PATH") or environment.ALSA_SYSTEM_CONF
     if ours not in path.split(":"):
         os.environ["ALSA_CONFIG_PATH"] = f"{path}:{ours}"
-    _forget_configuration()
 
 
 def _forget_configuration() -> None:
@@ -181,7 +203,6 @@ def silence_libraries() -> None:
     The handler is a C function that does nothing harmful with its first argument, a string, so
     that no Python runs on their threads.
     """
-    os.environ.setdefault("JACK_NO_START_SERVER", "1")
     ignore = ctypes.cast(ctypes.CDLL(None).strlen, ctypes.c_void_p)
     for library, setters in (
         ("libasound.so.2", ("snd_lib_error_set_handler",)),

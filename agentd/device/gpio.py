@@ -8,12 +8,12 @@ service may open.
 from __future__ import annotations
 
 import os
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from agentd import environment
 from agentd.errors import GpioError
 from agentd.events import Emit, GpioUnavailable
 
@@ -59,7 +59,7 @@ def _mend_lgpio() -> None:
 
     gpiozero 2 does the same. The library leaves a pipe in its working directory, LG_WD.
     """
-    os.environ.setdefault("LG_WD", os.environ.get("RUNTIME_DIRECTORY") or tempfile.gettempdir())
+    environment.reserve()
     import lgpio
 
     for before, after in _LGPIO_RENAMED.items():

