@@ -326,6 +326,7 @@ class TurnFailed(Event):
     level = logging.WARNING
     template = "turn {turn} failed: {cause}"
     turn: int
+    utterance: int = 0  # the question's last one; 0: it was typed, or the service spoke unasked
     cause: str
 
 

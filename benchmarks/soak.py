@@ -178,7 +178,8 @@ class Soak:
         elif isinstance(event, e.TurnEnded):
             self.turns += 1
         elif isinstance(event, e.TurnFailed):
-            self.failed += 1  # told by light and sound: say it again
+            self.failed += 1
+            self.ledger.failed.add(event.utterance)  # told by light and sound: say it again
 
     # ── the people ──
 
@@ -301,6 +302,7 @@ class Soak:
             "said": len(ledger.said),
             "whole": ledger.whole,
             "announced_lost": len(ledger.lost),
+            "announced_failed": ledger.told_failed(),
             "silently_lost": ledger.silently_lost(),
             "announced_and_delivered": ledger.announced_and_delivered(),
             "asked_again": ledger.repeated,
@@ -368,7 +370,7 @@ def problems(run: Soak) -> list[str]:
     """Return what must not be."""
     figures, ledger = run.figures(), run.ledger
     found = []
-    if len(ledger.silently_lost()) > run.failed:
+    if ledger.silently_lost():
         found.append(f"lost without a word: {ledger.silently_lost()}")
     if ledger.announced_and_delivered():
         found.append(f"announced as lost, and delivered: {ledger.announced_and_delivered()}")

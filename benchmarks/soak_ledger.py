@@ -35,6 +35,8 @@ class Ledger:
     """Utterance number by sound."""
     lost: set[int] = field(default_factory=set)
     """Utterances that the session announced as lost."""
+    failed: set[int] = field(default_factory=set)
+    """Utterances whose turn the session announced as failed."""
     _whole: dict[str, list[_Delivery]] = field(default_factory=dict)
     _latest: dict[int, _Delivery] = field(default_factory=dict)
     again_too_late: list[int] = field(default_factory=list)
@@ -96,11 +98,18 @@ class Ledger:
         return sum(len(deliveries) - 1 for deliveries in self._whole.values())
 
     def silently_lost(self) -> list[int]:
-        """Return utterances that neither arrived nor were announced as lost."""
+        """Return utterances that neither arrived nor were announced as lost or failed."""
         return sorted(
             number
             for sound, number in self.said.items()
-            if sound not in self._whole and number not in self.lost
+            if sound not in self._whole and number not in self.lost | self.failed
+        )
+
+    def told_failed(self) -> int:
+        """Count utterances that did not arrive and whose turn was announced as failed."""
+        return sum(
+            sound not in self._whole and number in self.failed - self.lost
+            for sound, number in self.said.items()
         )
 
     def announced_and_delivered(self) -> list[int]:

@@ -36,6 +36,7 @@ from agentd.live.messages import (
     ToolResponse,
 )
 from agentd.live.plan import differs, same_session
+from agentd.live.replay import Utterance
 from agentd.live.resumption import Rung
 from agentd.live.status import SessionStatus
 from agentd.live.transcript import seed
@@ -141,7 +142,8 @@ class Conversation:
         self._uplink.held = self._caps.hold_audio_during_calls and self._calls.blocking
         self._send_instruction()
         for item in self._uplink.expire(now):
-            self._turns.give_up(item.turn, "no answer came")
+            number = item.number if isinstance(item, Utterance) else 0
+            self._turns.give_up(item.turn, number, "no answer came")
         self._uplink.pump(now)
         if not (self._turns.quiet and self._uplink.idle):
             self._lifeline.last_activity_s = now
@@ -174,6 +176,7 @@ class Conversation:
         self._calls.stop_all(self._effects.now)
         if self._lifeline.is_live:
             self._memory.was_alive()
+        self._uplink.stop(self._effects.now)
         self._lifeline.stop()
 
     # ── a connection comes and goes ──

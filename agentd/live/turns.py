@@ -49,6 +49,8 @@ class Turn:
     """One exchange."""
 
     number: int
+    utterance: int = 0  # the last one of the question, as in TurnFailed
+    unrepeatable: bool = False  # the question has become too old to be asked again
     speech_ms: float = 0.0
     spoken_until_s: float | None = None  # end of the user's speech at the gate
     asked_at_s: float | None = None  # delivered whole
@@ -153,7 +155,14 @@ class Turns:
         """Note that what was being said was no speech; no answer is due."""
         self.speaking = None
 
-    def asked(self, number: int, speech_ms: float, spoken_until_s: float, now: float) -> None:
+    def asked(
+        self,
+        number: int,
+        speech_ms: float,
+        spoken_until_s: float,
+        now: float,
+        utterance: int = 0,
+    ) -> None:
         """Note that a question has been delivered whole."""
         turn = self.speaking
         if turn is None and self.current is not None and self.current.number == number:
@@ -162,6 +171,7 @@ class Turns:
             self._supersede_current()
             turn = Turn(number)
         self.speaking = None
+        turn.utterance = utterance
         turn.speech_ms = speech_ms
         turn.spoken_until_s = spoken_until_s
         turn.asked_at_s = now
@@ -358,8 +368,7 @@ class Turns:
             self._complete(turn, now)
         elif not can_repeat(turn.number):
             self._tell_complete(turn)
-            self._emit(TurnFailed(turn=turn.number, cause=cause))
-            self._over(turn, failed=True)
+            self._fail(turn, cause)
         elif turn.reply_bytes:
             repeat_as(turn.number, self.next_number())
             self._tell_complete(turn)
@@ -367,10 +376,12 @@ class Turns:
             turn.user_text = turn.model_text = ""  # the repetition will have it whole
             self._over(turn, interrupted=True)
 
-    def give_up(self, number: int, cause: str) -> None:
+    def give_up(self, number: int, utterance: int, cause: str) -> None:
         """Note that a question will not be asked again."""
         if self.current is None or self.current.number != number:
-            self._emit(TurnFailed(turn=number, cause=cause))
+            self._emit(TurnFailed(turn=number, utterance=utterance, cause=cause))
+        else:
+            self.current.unrepeatable = True  # its answer may still come on this connection
 
     def abandon(self) -> None:
         """Drop everything (forget): silence, and no turn is open."""
@@ -443,8 +454,12 @@ class Turns:
 
     def _supersede_current(self) -> None:
         turn, self.current = self.current, None
-        if turn is not None:
-            self._supersede(turn, ignore=turn.content and not turn.generation_complete)
+        if turn is None:
+            return
+        self._supersede(turn, ignore=turn.content and not turn.generation_complete)
+        if turn.unrepeatable and not turn.content:
+            self._fail(turn, "no answer came")
+        else:
             turn.cancelled = turn.cancelled or turn.audible
             self._over(turn, interrupted=not turn.generation_complete)
 
@@ -452,6 +467,10 @@ class Turns:
         self._superseded = turn if ignore else None
         self._ignore_until_s = math.inf
         self._closer_due = not ignore
+
+    def _fail(self, turn: Turn, cause: str) -> None:
+        self._emit(TurnFailed(turn=turn.number, utterance=turn.utterance, cause=cause))
+        self._over(turn, failed=True)
 
     def _over(self, turn: Turn, *, interrupted: bool = False, failed: bool = False) -> None:
         """Close a turn and tell its figures; the only place where turns end."""

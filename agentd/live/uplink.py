@@ -189,7 +189,7 @@ class Uplink:
         spoken, texts = self.ring.drop_worn(now)
         self._announce(spoken)
         for item in texts:
-            self._turns.give_up(item.turn, "the service ended every connection on it")
+            self._turns.give_up(item.turn, 0, "the service ended every connection on it")
         if pending is None or consumed is None:
             self._activity = None
             self.ring.rewind()
@@ -250,7 +250,7 @@ class Uplink:
         utterance = next((u for u in self._spoken() if u.number == number), None)
         if utterance is not None and utterance.end is not None:
             end = utterance.end
-            self._turns.asked(utterance.turn, end.speech_ms, end.at_s, now)
+            self._turns.asked(utterance.turn, end.speech_ms, end.at_s, now, utterance.number)
 
     def detach(self) -> None:
         """Stop sending: the connection is gone."""
@@ -331,7 +331,7 @@ class Uplink:
         self._close_activity()
         end = utterance.end
         assert end is not None
-        self._turns.asked(utterance.turn, end.speech_ms, end.at_s, now)
+        self._turns.asked(utterance.turn, end.speech_ms, end.at_s, now, utterance.number)
 
     def _close_activity(self) -> None:
         assert self._activity is not None
@@ -426,6 +426,10 @@ class Uplink:
     def unmute(self) -> None:
         """Allow speech again; what was going on meanwhile stays unheard."""
         self.muted = False
+
+    def stop(self, now: float) -> None:
+        """Announce what was not delivered: speech is never written to disk."""
+        self._announce(self.ring.clear(now, "the device stopped"))
 
     def forget(self, now: float) -> None:
         """Drop everything."""

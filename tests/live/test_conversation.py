@@ -685,7 +685,31 @@ def test_a_question_that_waits_too_long_in_a_gap_is_announced() -> None:
     world.give(c.Say("hello"))
     world.advance(25.0)
     assert [lost.utterance for lost in world.told(e.SpeechLost)] == [3]
-    assert len(world.told(e.TurnFailed)) == 2
+    assert [failed.utterance for failed in world.told(e.TurnFailed)] == [2, 0]
+
+
+def test_a_question_without_an_answer_is_not_lost_in_the_next_one() -> None:
+    """Too old to be asked again, it was still hoped for; speaking over it ends the hope."""
+    world = talked(network__replay_max_age_s=2.0)
+    unanswered = world.speak()
+    world.receive(user_text=Text("hm"))
+    world.advance(5.0)
+    assert not world.told(e.TurnFailed)
+    world.speak()
+    world.reply()
+    assert [failed.utterance for failed in world.told(e.TurnFailed)] == [unanswered.number]
+
+
+def test_an_answer_that_comes_late_is_an_answer() -> None:
+    """Giving up the repetition is not giving up the answer."""
+    world = talked(network__replay_max_age_s=2.0)
+    world.speak()
+    world.receive(user_text=Text("hm"))
+    world.advance(5.0)
+    world.reply()
+    world.speak()
+    world.reply()
+    assert not world.told(e.TurnFailed)
 
 
 def test_speech_in_a_gap_makes_the_next_dial_come_sooner() -> None:
@@ -1318,6 +1342,25 @@ def test_stop_before_start() -> None:
     world = World()
     world.give(c.Stop())
     assert world.finished
+
+
+def test_what_waits_when_the_device_stops_is_announced() -> None:
+    """Speech is never written to disk, so the next start cannot send it."""
+    world = talked()
+    world.end(NO_ROUTE)
+    waiting = world.speak()
+    open_one = world.begin()
+    world.give(c.Stop())
+    told = [(lost.utterance, lost.cause) for lost in world.told(e.SpeechLost)]
+    assert told == [(n, "the device stopped") for n in (waiting.number, open_one.number)]
+
+
+def test_what_is_being_said_when_the_device_stops_is_announced() -> None:
+    """The service drops an unfinished utterance with its connection."""
+    world = talked()
+    spoken = world.begin()
+    world.give(c.Stop())
+    assert [lost.utterance for lost in world.told(e.SpeechLost)] == [spoken.number]
 
 
 def test_stop_twice() -> None:
