@@ -375,7 +375,7 @@ class SessionFresh(Event):
     connection: int
     cause: str
     restored_turns: int
-    gap_ms: float  # since the previous connection ended; 0 for the first
+    gap_ms: float  # since the previous connection ended, or since the start
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

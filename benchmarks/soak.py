@@ -128,6 +128,7 @@ class Soak:
 
     def power_on(self) -> None:
         """Start store and session."""
+        self._cause = "start"
         self.store = StateStore(
             self.state_folder, clock=self.clock, emit=self._emit, files=self.files
         )

@@ -98,6 +98,7 @@ class Lifeline:
         self._link: LinkChanged | None = None
         self._next_delay_s = 0.0
         self._last_dial_s: float | None = None
+        self._began_s = 0.0
         self._lost_at_s: float | None = None
         self._refusals = 0  # internal errors at setup since the last connection stood
         self.connection: Connection | None = None
@@ -135,7 +136,7 @@ class Lifeline:
 
     def start(self) -> None:
         """Begin."""
-        self.last_activity_s = self._effects.now
+        self._began_s = self.last_activity_s = self._effects.now
         self._move(Move.START)
 
     def _await_dial(self, delay_s: float) -> None:
@@ -183,7 +184,7 @@ class Lifeline:
         self.connections += 1
         self._refusals = 0
         self.trouble = None
-        gap_ms = 0.0 if self._lost_at_s is None else (now - self._lost_at_s) * 1000.0
+        gap_ms = (now - (self._began_s if self._lost_at_s is None else self._lost_at_s)) * 1000.0
         self._lost_at_s = None
         self._tell_beginning(connection, gap_ms)
         self._move(Move.READY)

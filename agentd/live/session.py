@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 LINE_RINGS = 3  # more than so many full rings waiting to be sent: the socket takes nothing
 WALL_AGE_S = 1.0
+ON_START = "kept until the conversation has started"
 EARLY_INPUTS = 4096  # heard before run(), about a minute of speech; the oldest go
 
 
@@ -195,7 +196,7 @@ class LiveSession:
     # ── inputs and commands ──
 
     def _request(self, given: c.Input) -> str:
-        self._outcome = ""
+        self._outcome = ON_START if self._tasks is None else ""
         self._feed(given)
         return self._outcome
 

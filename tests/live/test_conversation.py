@@ -1337,6 +1337,14 @@ def test_a_conversation_is_not_released() -> None:
     assert world.is_in(State.LIVE)
 
 
+def test_the_gap_of_a_restart_is_the_time_since_the_start() -> None:
+    """How long it had been off nobody knows; "resumed in 0 ms" would be no figure at all."""
+    world = World().start(*documents(talked()))
+    world.advance(0.7)
+    world.connect()
+    assert 600.0 < world.told(e.Resumed)[0].gap_ms < 900.0
+
+
 def test_stop_before_start() -> None:
     """Ends at once."""
     world = World()

@@ -349,6 +349,17 @@ async def test_stop_with_a_peer_that_never_answers_the_close() -> None:
 
 
 @on_loop
+async def test_a_text_typed_before_run_is_kept_and_said_so() -> None:
+    """The control socket opens a moment before the conversation."""
+    connector, device = fake()
+    assert await device.session.say("hello") == "kept until the conversation has started"
+    async with device:
+        await device.connected()
+        link = first_link(connector)
+        await device.wait(lambda: any("hello" in repr(m) for m in link.sent))
+
+
+@on_loop
 async def test_stop_before_run() -> None:
     """Then run returns at once."""
     _, device = fake()
