@@ -29,9 +29,9 @@ piuparts: deb ## install, remove, purge the packages with piuparts (root, a mirr
 DEBIAN_PROVIDES := pyaudio cryptography cffi pycparser gpiozero colorzero numpy urllib3 \
 	certifi charset-normalizer distro sniffio pyasn1 pyasn1-modules setuptools
 .PHONY: lock-device
-lock-device: ## resolve requirements/device.lock anew, at the versions of runtime.lock
+lock-device: ## resolve requirements/device.lock anew, at the versions of the other locks
 	@[ -x $(UV) ] || { /usr/bin/python3 -m venv .cache/uv && .cache/uv/bin/pip install -q uv; }
 	$(UV) pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-annotate --custom-compile-command "make lock-device" \
 		$(foreach p,$(DEBIAN_PROVIDES),--no-emit-package $(p)) \
-		--extra aec --extra gpio -c requirements/runtime.lock -o requirements/device.lock
+		--extra aec --extra gpio --extra vad -c requirements/dev.lock -o requirements/device.lock

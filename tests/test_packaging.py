@@ -40,7 +40,12 @@ def test_every_dependency_is_in_the_devices_lock_or_debians() -> None:
     extras = project["optional-dependencies"]
     wanted = {
         re.split(r"[^A-Za-z0-9._-]", requirement)[0].lower()
-        for requirement in (*project["dependencies"], *extras["aec"], *extras["gpio"])
+        for requirement in (
+            *project["dependencies"],
+            *extras["aec"],
+            *extras["gpio"],
+            *extras["vad"],
+        )
     }
     lock = (PROJECT / "requirements/device.lock").read_text(encoding="utf-8")
     locked = {name.lower() for name in re.findall(r"(?m)^([A-Za-z0-9._-]+)==", lock)}
