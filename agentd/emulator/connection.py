@@ -109,7 +109,7 @@ class LiveConnection:
         self._agenda = Agenda()
         engine = self.engine
         if engine is not None and self.number in engine.session.open_connections:
-            engine.abandon(now)
+            engine.ear.abandon(now)
             self._store.disconnected(engine.session, self.number, now)
 
     # -- Port -------------------------------------------------------------------------------
@@ -202,7 +202,7 @@ class LiveConnection:
         if automatic and ("activityStart" in body or "activityEnd" in body):
             raise WireError(1007, reasons.EXPLICIT_ACTIVITY)
         if "activityStart" in body:
-            engine.activity_start(now)
+            engine.ear.start(now)
         chunks = [body["audio"]] if "audio" in body else []
         for blob in map(as_object, chunks + as_list(body.get("mediaChunks"))):
             self._blob(engine, blob, now)
@@ -212,7 +212,7 @@ class LiveConnection:
         if isinstance(body.get("text"), str) and not self.closed:
             engine.text(body["text"], now)
         if "activityEnd" in body and not self.closed:
-            engine.activity_end(now)
+            engine.ear.end(now)
         if body.get("audioStreamEnd") is True:
             self._stream_end(engine, now)
 
@@ -232,7 +232,7 @@ class LiveConnection:
             return
         if self._gate is None or self._gate.rate_hz != rate_hz:
             self._gate = EnergyGate(engine.setup.activity, rate_hz)
-            self._gate.speaking = engine.listening
+            self._gate.speaking = engine.ear.listening
         self._detected(engine, self._gate.feed(data), rate_hz, now)
 
     def _stream_end(self, engine: TurnEngine, now: float) -> None:
@@ -253,14 +253,14 @@ class LiveConnection:
                 return
             if isinstance(event, SpeechStarted):
                 self._signal("START", "SOS", event.offset_s)
-                engine.activity_start(now)
+                engine.ear.start(now)
                 if not self.closed:
                     engine.audio(event.pcm, rate_hz, now)
             elif isinstance(event, SpeechAudio):
                 engine.audio(event.pcm, rate_hz, now)
             else:
                 self._signal("END", "EOS", event.offset_s)
-                engine.activity_end(now, explicit=False)
+                engine.ear.end(now, explicit=False)
 
     def _signal(self, edge: str, short: str, offset_s: float) -> None:
         if self.setup is not None and self.setup.explicit_vad_signal:
@@ -279,8 +279,8 @@ class LiveConnection:
         if "tools" in body:
             tools = as_object(body["tools"]).get("tools")
             blocking = not engine.setup.model.non_blocking_default
-            engine.functions = read_functions(tools, blocking=blocking)
-            self.note("tools", names=sorted(engine.functions))
+            engine.calls.functions = read_functions(tools, blocking=blocking)
+            self.note("tools", names=sorted(engine.calls.functions))
 
     # -- setup ------------------------------------------------------------------------------
 

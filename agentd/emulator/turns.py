@@ -18,16 +18,16 @@ import json
 import wave
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import Enum
 from functools import partial
-from typing import Any, Protocol
 
 from agentd.emulator.audio import tone
+from agentd.emulator.calls import Calls, PendingCall, UnknownCall
 from agentd.emulator.clock import Agenda
-from agentd.emulator.effects import Utterance
+from agentd.emulator.ear import Ear
 from agentd.emulator.models import VIDEO_TOKENS_PER_FRAME, Backend
 from agentd.emulator.options import EmulatorOptions
+from agentd.emulator.port import Port
 from agentd.emulator.reasons import BAD_ROLE, INVALID_ARGUMENT, NOT_IMPLEMENTED
 from agentd.emulator.replies import (
     Reply,
@@ -41,7 +41,6 @@ from agentd.emulator.replies import (
 )
 from agentd.emulator.sessions import (
     HistoryTurn,
-    OpenUtterance,
     Session,
     audio_tokens,
     compress,
@@ -80,45 +79,6 @@ MOVES: dict[Phase, frozenset[Phase]] = {
 }
 
 
-class Port(Protocol):
-    """What a turn engine needs from its connection."""
-
-    def emit(self, message: JsonObject) -> None:
-        """Send a message to the client."""
-
-    def note(self, kind: str, **detail: Any) -> None:
-        """Put something on record."""
-
-    def heard(self, utterance: Utterance) -> None:
-        """Hand over the audio of an utterance."""
-
-    def moment(self, kind: str, now: float) -> None:
-        """Report a moment that faults may wait for."""
-
-    def position(self, kind: str, position_s: float, now: float) -> None:
-        """Report a position within an utterance or a reply."""
-
-    def resumable(self) -> None:
-        """Tell the client a new handle."""
-
-    def not_resumable(self) -> None:
-        """Tell the client that it cannot resume at this point."""
-
-    @property
-    def closed(self) -> bool:
-        """Tell whether a fault just ended the connection."""
-        ...
-
-
-@dataclass(slots=True)
-class PendingCall:
-    """A function call the client has not answered yet."""
-
-    name: str
-    blocking: bool
-    say_after: str = ""
-
-
 class TurnEngine:
     """One connection's turns.  ``now`` is service seconds throughout."""
 
@@ -133,22 +93,25 @@ class TurnEngine:
         port: Port,
         resumed: bool,
     ) -> None:
-        self._number = number
         self.setup = setup
-        self.functions = dict(setup.functions)
         self.session = session
         self._options = options
         self._agenda = agenda
         self._port = port
         self._resumed = resumed
-        self._restored = session.partial is not None
         self._phase = Phase.IDLE
         self._seeded = False
         self._typed: list[str] = []
         self._video_frames = 0
-        self._stray = False
-        self._calls: dict[str, PendingCall] = {}
-        self._call_count = 0
+        self.calls = Calls(number, setup)
+        self.ear = Ear(
+            number,
+            setup=setup,
+            session=session,
+            port=port,
+            interrupt=self.interrupt,
+            ask=self._take,
+        )
         self._queue: deque[UserTurn | Reply] = deque(maxlen=64)
         self._reply = Reply()
         self._parts: deque[ReplyPart] = deque()
@@ -168,11 +131,6 @@ class TurnEngine:
         """Return what the model is doing."""
         return self._phase
 
-    @property
-    def listening(self) -> bool:
-        """Tell whether an utterance is open."""
-        return self.session.partial is not None
-
     def _move(self, phase: Phase) -> None:
         if phase not in MOVES[self._phase]:
             raise RuntimeError(f"no move from {self._phase.value} to {phase.value}")
@@ -180,79 +138,20 @@ class TurnEngine:
 
     # -- the user speaks --------------------------------------------------------------------
 
-    def activity_start(self, now: float) -> None:
-        """Open an utterance; by default it interrupts the answer under way."""
-        if self.session.partial is not None:
-            if not self._restored:
-                self._port.note("ignored", why="activityStart inside an activity")
-                return
-            self._port.note("partial_discarded", seconds=self.session.partial.seconds)
-        self._restored = False
-        self.session.partial = OpenUtterance(self.session.user_turns + 1, now)
-        self._port.moment("activityStart", now)
-        if not self._port.closed and self.setup.activity.interrupts:
-            self.interrupt(now)
-
     def audio(self, pcm: bytes, rate_hz: int, now: float) -> None:
-        """Add audio to the open utterance; outside of one it is dropped and counted."""
-        utterance = self.session.partial
+        """Hear audio.
+
+        Raises:
+            WireError: the model takes none while it waits for a function response.
+        """
         if self._phase is Phase.TOOLS and self._refuses_audio():
             raise WireError(1008, NOT_IMPLEMENTED)
-        if utterance is None:
-            if not self._stray:
-                self._port.note("ignored", why="audio outside an activity")
-            self._stray = True
-            return
-        self._restored = self._stray = False
-        if not utterance.pcm:
-            utterance.rate_hz = rate_hz
-            self._port.moment("audio", now)
-        if not self._port.closed:
-            utterance.pcm += pcm
-            self._port.position("audio", utterance.seconds, now)
+        self.ear.audio(pcm, rate_hz, now)
 
     def _refuses_audio(self) -> bool:
         return (
             self._options.audio_during_tool_call == "close_1008"
             or self.setup.model.close_on_audio_during_tool_call
-        )
-
-    def activity_end(self, now: float, *, explicit: bool = True) -> None:
-        """Close the utterance and answer it."""
-        utterance = self.session.partial
-        if utterance is None:
-            self._port.note("ignored", why="activityEnd outside an activity")
-            return
-        self._hand_over(utterance, now, complete=True, explicit=explicit)
-        self.session.partial = None
-        self._restored = False
-        self._port.moment("activityEnd", now)
-        if not self._port.closed:
-            turn = UserTurn(0, bytes(utterance.pcm), utterance.rate_hz, utterance.text)
-            self._take(turn, now)
-
-    def abandon(self, now: float) -> None:
-        """Put an utterance cut short by the connection's end on record."""
-        if self.session.partial is not None:
-            explicit = not self.setup.activity.automatic
-            self._hand_over(self.session.partial, now, complete=False, explicit=explicit)
-
-    def _hand_over(
-        self, utterance: OpenUtterance, now: float, *, complete: bool, explicit: bool
-    ) -> None:
-        self._port.heard(
-            Utterance(
-                self.session.id,
-                self._number,
-                utterance.number,
-                bytes(utterance.pcm),
-                utterance.rate_hz,
-                complete,
-                explicit,
-                utterance.started_s,
-                now,
-                utterance.text,
-            )
         )
 
     def text(self, text: str, now: float) -> None:
@@ -399,16 +298,8 @@ class TurnEngine:
         if not self._reply.calls:
             self._speak(now)
             return
-        calls = []
-        for scripted in self._reply.calls:
-            self._call_count += 1
-            call_id = f"{self.setup.model.tool_id_prefix}{self._number * 10**9 + self._call_count}"
-            spec = self.functions.get(scripted.name)
-            blocking = spec.blocking if spec else not self.setup.model.non_blocking_default
-            self._calls[call_id] = PendingCall(scripted.name, blocking, self._reply.say_after)
-            calls.append({"id": call_id, "name": scripted.name, "args": dict(scripted.args)})
-        self._port.emit({"toolCall": {"functionCalls": calls}})
-        blocks = any(call.blocking for call in self._calls.values())
+        self._port.emit({"toolCall": {"functionCalls": self.calls.begin(self._reply)}})
+        blocks = self.calls.blocking
         if blocks:
             self._move(Phase.TOOLS)
         self._port.moment("toolCall", now)
@@ -538,11 +429,7 @@ class TurnEngine:
             self._port.resumable()
 
     def _cancel_calls(self) -> None:
-        """Drop the calls that an interruption cancels: all blocking ones."""
-        ids = [call_id for call_id, call in self._calls.items() if call.blocking]
-        for call_id in ids:
-            del self._calls[call_id]
-        if ids:
+        if ids := self.calls.cancel():
             self._port.emit({"toolCallCancellation": {"ids": ids}})
 
     # -- tools ------------------------------------------------------------------------------
@@ -556,26 +443,18 @@ class TurnEngine:
         for item in as_list(body.get("functionResponses")):
             self._one_response(as_object(item), now)
         self._port.moment("toolResponse", now)
-        waits = any(call.blocking for call in self._calls.values())
-        if self._phase is Phase.TOOLS and not waits and not self._port.closed:
+        if self._phase is Phase.TOOLS and not self.calls.blocking and not self._port.closed:
             self._agenda.at(now + self._reply.latency_s, REPLY, self._speak)
 
     def _one_response(self, response: JsonObject, now: float) -> None:
-        call_id = response.get("id")
-        if not call_id and self.setup.backend is Backend.DEVELOPER:
-            raise WireError(1007, INVALID_ARGUMENT)
-        if not call_id:
-            named = (k for k, c in self._calls.items() if c.name == response.get("name"))
-            call_id = next(named, None)
-        call = self._calls.get(str(call_id))
-        if call is None:
-            self._port.note("unknown_tool_response", id=str(call_id))
+        try:
+            call = self.calls.take(response)
+        except UnknownCall as error:
+            self._port.note("unknown_tool_response", id=error.call_id)
             if self._options.unknown_tool_response == "close_1008":
-                raise WireError(1008, NOT_IMPLEMENTED)
+                raise WireError(1008, NOT_IMPLEMENTED) from None
             return
         result = json.dumps(response.get("response", {}), ensure_ascii=False)
-        if response.get("willContinue") is not True:
-            del self._calls[str(call_id)]
         self._remember(HistoryTurn("user", "", text_tokens=text_tokens(result)))
         if not call.blocking:
             self._deliver(call, result, str(response.get("scheduling") or "WHEN_IDLE"), now)

@@ -279,7 +279,7 @@ def test_a_connection_that_closed_consumes_nothing_more() -> None:
     peer.fault(do="mute")
     peer.advance(2.0)
     assert peer.core.engine is not None
-    assert not peer.core.engine.listening
+    assert not peer.core.engine.ear.listening
 
 
 def test_a_reset_while_a_long_answer_is_paced() -> None:

@@ -97,7 +97,7 @@ def test_a_link_lost_in_speech_loses_the_utterance() -> None:
     second = first.again()
     second.setup(V25, **with_handle(handles(first.frames)[-1]))
     assert second.core.engine is not None
-    assert not second.core.engine.listening
+    assert not second.core.engine.ear.listening
 
 
 def test_a_link_lost_in_an_answer_loses_that_turn() -> None:
@@ -359,7 +359,7 @@ def test_messages_not_yet_consumed_are_lost_with_the_link() -> None:
     transparent(second, handles(peer.frames)[-1])
     engine = second.core.engine
     assert engine is not None
-    assert engine.listening
+    assert engine.ear.listening
     assert engine.session.partial is not None
     assert engine.session.partial.pcm == b""
 

@@ -479,7 +479,7 @@ def test_context_update_where_the_model_knows_it() -> None:
     assert peer.send({"contextUpdate": {"tools": {"tools": []}}}) == []
     engine = peer.core.engine
     assert engine is not None
-    assert (engine.session.system_instruction, engine.functions) == ("You are concise.", {})
+    assert (engine.session.system_instruction, engine.calls.functions) == ("You are concise.", {})
     older = ready()
     older.send({"contextUpdate": text})
     assert older.closes[0][0] == 1007
