@@ -16,6 +16,8 @@ from agentd.errors import AudioError, DeviceWedged
 
 STALL_S = 1.0  # without a sign of life for this long a device has stopped
 OPENING_S = 4.0  # a device may take this long to show the first one
+LOOKS = 4  # that time is waited for in so many parts
+LATE_S = 0.25  # a part that ends so late was our own stall, and says nothing about the device
 RETRIES_S = (0.25, 0.5, 1.0)  # the last is repeated
 
 
@@ -127,18 +129,21 @@ class Supervisor:
 
         An error of the device's own is left to the caller.
         """
-        seen = self._beats
-        patience_s = self._opening_s
+        patience_s, quiet = self._opening_s, 0
+        time_s = asyncio.get_running_loop().time
         while True:
+            seen, since_s, look_s = self._beats, time_s(), patience_s / LOOKS
             await asyncio.wait(
-                (device, unwanted), timeout=patience_s, return_when=asyncio.FIRST_COMPLETED
+                (device, unwanted), timeout=look_s, return_when=asyncio.FIRST_COMPLETED
             )
             if unwanted.done() or device.done():
                 return None
-            if self._beats == seen:
+            if self._beats != seen:
+                patience_s, quiet = self._stall_s, 0
+            elif time_s() - since_s < look_s + LATE_S:
+                quiet += 1
+            if quiet == LOOKS:
                 return Trouble(
                     f"no sign of life for {patience_s:.0f} s",
                     "agentd reopens it; if this goes on, replug it or check its power supply",
                 )
-            seen = self._beats
-            patience_s = self._stall_s
