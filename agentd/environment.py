@@ -13,7 +13,6 @@ Source: glibc manual, "Environment Access", and bug 19951.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping
 
 ALSA_SYSTEM_CONF = "/usr/share/alsa/alsa.conf"
@@ -28,7 +27,7 @@ def defaults(environ: Mapping[str, str]) -> dict[str, str]:
         # PortAudio asks for a JACK server while it initialises, which would start one.
         "JACK_NO_START_SERVER": "1",
         # lgpio leaves a pipe in its working directory.
-        "LG_WD": environ.get("RUNTIME_DIRECTORY") or tempfile.gettempdir(),
+        "LG_WD": environ.get("RUNTIME_DIRECTORY") or environ.get("TMPDIR") or "/tmp",
         # Silero's wheel asks its own copy of OpenMP for four threads per 32 ms of sound. They spend
         # their time waiting for each other: one alone needs a fifth of the CPU.
         "OMP_THREAD_LIMIT": "1",
