@@ -26,8 +26,8 @@ def defaults(environ: Mapping[str, str]) -> dict[str, str]:
         "AGENTD_PLAYBACK_PCM": "null",
         # PortAudio asks for a JACK server while it initialises, which would start one.
         "JACK_NO_START_SERVER": "1",
-        # lgpio leaves a pipe in its working directory.
-        "LG_WD": environ.get("RUNTIME_DIRECTORY") or environ.get("TMPDIR") or "/tmp",
+        # lgpio leaves a pipe in its working directory. (`tempfile` would cost every command 5 ms.)
+        "LG_WD": environ.get("RUNTIME_DIRECTORY") or environ.get("TMPDIR") or "/tmp",  # noqa: S108
         # Silero's wheel asks its own copy of OpenMP for four threads per 32 ms of sound. They spend
         # their time waiting for each other: one alone needs a fifth of the CPU.
         "OMP_THREAD_LIMIT": "1",
