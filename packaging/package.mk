@@ -18,8 +18,8 @@ apt-repo: deb ## a signed apt repository in dist/apt; APT_KEY=fingerprint, else 
 
 # Not part of `make test`: it needs root, a Debian mirror at the first run, and minutes.
 .PHONY: test-package
-test-package: setup ## install, boot and torment the packages; SUITES=…, PACKAGE_ARGS="-k reload"
-	packaging/test $(PACKAGE_ARGS)
+test-package: setup ## install, boot and torment the packages; SUITES=…, ARCHES=…, PACKAGE_ARGS="-k reload"
+	SUITES="$(SUITES)" ARCHES="$(ARCHES)" packaging/test $(PACKAGE_ARGS)
 
 .PHONY: piuparts
 piuparts: deb ## install, remove, purge the packages with piuparts (root, a mirror)

@@ -11,7 +11,7 @@ KEY = "AIzaTestKeyOfNobody-0123456789abcdefghi"
 BOOT = "/boot/firmware"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def device(bare: Machine) -> Machine:
     """A machine with the package and a boot partition."""
     bare.apt(UPDATE)

@@ -9,7 +9,8 @@ import re
 import time
 
 from tests.package import figures
-from tests.package.conftest import UPDATE, sources
+from tests.package.conftest import DOWNGRADE, UPDATE, sources
+from tests.package.debs import NEWER
 from tests.package.machine import Machine
 
 KEY = "AIzaTestKeyOfNobody-0123456789abcdefghi"
@@ -169,26 +170,59 @@ def test_a_bad_answer_is_dropped(bare: Machine) -> None:
     bare.run("agentd config check")
 
 
-def test_an_edited_conffile_survives_an_upgrade(bare: Machine) -> None:
-    """The newer version's file is put beside the edited one."""
-    bare.apt("-o Dpkg::Options::=--force-confold install /srv/newer/agentd_9.0_amd64.deb")
-    assert bare.run("dpkg-query -W -f '${Version}' agentd") == "9.0"
+LIBRARY = "/usr/lib/agentd/lib/python3.*/site-packages/agentd"
+
+
+def program(machine: Machine) -> tuple[str, str, set[str]]:
+    """Return the version, a default and the modules that the installed program has."""
+    default = machine.run("agentd config schema --format toml | grep '^# hangover_ms'")
+    modules = machine.run(f"cd {LIBRARY}/service && ls ratelimit.py limits.py 2>/dev/null || :")
+    return machine.run("agentd --version").strip(), default.strip(), set(modules.split())
+
+
+def stray_byte_code(machine: Machine) -> set[str]:
+    """Return the byte code without a module, and the modules without byte code."""
+    found = machine.run(f"cd {LIBRARY} && find . -name '*.py' -o -name '*.pyc'").split()
+    modules = {name for name in found if name.endswith(".py")}
+    compiled = {
+        re.sub(r"__pycache__/(.*)\.cpython-\d+\.pyc$", r"\1.py", name)
+        for name in found
+        if name.endswith(".pyc")
+    }
+    return modules ^ compiled
+
+
+def test_an_upgrade_replaces_the_program_and_keeps_an_edited_file(
+    bare: Machine, newer: str
+) -> None:
+    """Another version has other modules and defaults; its settings go beside the edited ones."""
+    before = program(bare)
+    bare.apt(f"-o Dpkg::Options::=--force-confold install {newer}")
+    version, default, modules = program(bare)
+    assert (version, modules) == (f"agentd {NEWER}", {"limits.py"})
+    assert "640" in default
+    assert before[0] != version
+    assert before[2] == {"ratelimit.py"}
+    assert stray_byte_code(bare) == set()
     text = bare.read("/etc/agentd/agentd.toml")
     assert 'language = "de-DE"' in text
-    assert "new in 9.0" not in text
-    assert "new in 9.0" in bare.read("/etc/agentd/agentd.toml.dpkg-dist")
+    assert "hangover_ms = 600" in text
+    assert "hangover_ms = 640" in bare.read("/etc/agentd/agentd.toml.dpkg-dist")
     assert bare.read("/etc/credstore/gemini-api-key") == KEY
+    bare.run("agentd config check")
 
 
-def test_a_downgrade_works(bare: Machine) -> None:
-    """Back to the version before: same settings, same key, a program that runs."""
-    bare.apt(
-        "-o Dpkg::Options::=--force-confold --allow-downgrades install agentd/$(. /etc/os-release; "
-        "echo $VERSION_CODENAME)"
-    )
-    assert bare.run("dpkg-query -W -f '${Version}' agentd") != "9.0"
-    assert bare.run("agentd --version").startswith("agentd ")
+def test_a_downgrade_brings_the_older_program_back(bare: Machine) -> None:
+    """The version before, nothing of the later one; the same settings, the same key."""
+    bare.apt(DOWNGRADE)
+    version, default, modules = program(bare)
+    assert version != f"agentd {NEWER}"
+    assert "600" in default
+    assert modules == {"ratelimit.py"}
+    assert stray_byte_code(bare) == set()
     assert 'language = "de-DE"' in bare.read("/etc/agentd/agentd.toml")
+    assert bare.read("/etc/credstore/gemini-api-key") == KEY
+    bare.run("agentd config check")
 
 
 def test_removing_keeps_settings_and_key(bare: Machine) -> None:
@@ -202,11 +236,13 @@ def test_removing_keeps_settings_and_key(bare: Machine) -> None:
 
 
 def test_purging_leaves_nothing(bare: Machine, suite: str) -> None:
-    """Files, folders, user, key, unit links, answers: as before the installation."""
+    """Files, folders, user, key, unit links, answers: as before, with nothing of others gone."""
     bare.apt("purge agentd")
     everything = "-o APT::AutoRemove::SuggestsImportant=0 -o APT::AutoRemove::RecommendsImportant=0"
     bare.apt(f"{everything} autoremove --purge")
-    left = set(bare.run(TREE).splitlines()) - _before[suite]
+    now = set(bare.run(TREE).splitlines())
+    assert _before[suite] - now == set()
+    left = now - _before[suite]
     assert {path for path in left if "agentd" in path or "cred" in path} == set()
     assert left == set()
     assert bare.ask("getent passwd agentd").returncode != 0

@@ -1,4 +1,8 @@
-"""Packages built once for the run, machines with and without them."""
+"""Packages built once for the run, one machine for each suite, with and without agentd.
+
+The files share the machine, in the order of `ORDER`: a life of the package that ends with its
+purge, which is proved to leave nothing; a device set up from its boot partition; a speaker in use.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +15,19 @@ from pathlib import Path
 import pytest
 
 from tests.package import figures
-from tests.package.debs import Packages, repack
+from tests.package.debs import Packages, build_newer, built
 from tests.package.machine import Machine
 from tests.package.roots import PROJECT, base_root
+from tests.package.speaker import Speaker
 
 SUITES = os.environ.get("SUITES", "bookworm trixie").split()
-RELEASES = {"bookworm": "12", "trixie": "13"}
+ARCHES = os.environ.get("ARCHES", "amd64 arm64").split()
+ORDER = ["check_build", "check_install", "check_firstboot", "check_service", "check_faults"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files into the order of a life."""
+    items.sort(key=lambda item: ORDER.index(item.path.stem))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -36,30 +47,66 @@ def suite(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def packages(suite: str, tmp_path_factory: pytest.TempPathFactory) -> Packages:
-    """This tree's packages, a newer version of them, and a signed repository."""
+    """This tree's packages in a signed repository, and a place for a later version."""
     started = time.monotonic()
-    targets = [f"{suite}/{arch}" for arch in ("amd64", "arm64")]
+    targets = [f"{suite}/{arch}" for arch in ARCHES]
     subprocess.run([PROJECT / "packaging/build", *targets], check=True)
-    figures.note(suite, "building amd64 and arm64", f"{time.monotonic() - started:.0f} s")
+    figures.note(suite, f"building {' and '.join(ARCHES)}", f"{time.monotonic() - started:.0f} s")
     subprocess.run([PROJECT / "packaging/apt-repo"], check=True, capture_output=True)
     dist = PROJECT / "dist"
-    found = {
-        arch: max(dist.glob(f"agentd_*+deb{RELEASES[suite]}_{arch}.deb"), key=os.path.getmtime)
-        for arch in ("amd64", "arm64")
-    }
-    size = found["arm64"].stat().st_size
-    figures.note(suite, "package size, arm64", f"{size / 2**20:.1f} MiB")
-    newer = repack(found["amd64"], tmp_path_factory.mktemp("newer"), "9.0")
-    return Packages(found["amd64"], found["arm64"], newer, dist / "apt")
+    found = {arch: built(suite, arch, dist) for arch in ARCHES}
+    for arch, package in found.items():
+        figures.note(suite, f"package, {arch}", f"{package.stat().st_size / 2**20:.1f} MiB")
+    return Packages(found, tmp_path_factory.mktemp("newer"), dist / "apt")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
+def newer(suite: str, packages: Packages) -> str:
+    """The path, in the machine, of a later version's package."""
+    return f"/srv/newer/{build_newer(suite, packages.newer)}"
+
+
+@pytest.fixture(scope="session")
 def bare(suite: str, packages: Packages) -> Iterator[Machine]:
     """A booted machine without agentd; the repository is at /srv/apt."""
-    binds = {packages.repository: "/srv/apt", packages.newer.parent: "/srv/newer"}
+    packages.of("amd64")
+    binds = {
+        packages.repository: "/srv/apt",
+        packages.newer: "/srv/newer",
+        PROJECT / "debian": "/srv/source/debian",
+    }
     with Machine(base_root(suite), binds=binds) as machine:
         machine.write("/etc/apt/sources.list.d/agentd.sources", sources(suite))
         yield machine
+
+
+@pytest.fixture(scope="session")
+def speaker(bare: Machine, suite: str) -> Speaker:
+    """The package on a machine with sound and a service; no key yet."""
+    if bare.exists("/usr/bin/agentd"):
+        bare.apt("purge agentd")
+    bare.apt(UPDATE)
+    bare.apt("install agentd")
+    speaker = Speaker(bare, suite)
+    speaker.prepare()
+    return speaker
+
+
+@pytest.fixture(scope="session")
+def connected(speaker: Speaker) -> Speaker:
+    """A speaker with the right key, in conversation."""
+    speaker.set_key()
+    speaker.wait_connected()
+    return speaker
+
+
+@pytest.fixture(autouse=True)
+def told(request: pytest.FixtureRequest) -> Iterator[None]:
+    """When a test of the speaker fails, its last journal entries are in the report."""
+    yield
+    if "speaker" in request.fixturenames:
+        machine: Machine = request.getfixturevalue("bare")
+        print(machine.ask("journalctl --no-pager -u agentd -n 60").stdout)
 
 
 def sources(suite: str, key: str = "/srv/apt/agentd.gpg") -> str:
@@ -70,6 +117,10 @@ def sources(suite: str, key: str = "/srv/apt/agentd.gpg") -> str:
 UPDATE = (
     "update -o Dir::Etc::sourcelist=/etc/apt/sources.list.d/agentd.sources "
     "-o Dir::Etc::sourceparts=- -o APT::Get::List-Cleanup=0"
+)
+DOWNGRADE = (
+    "-o Dpkg::Options::=--force-confold --allow-downgrades install agentd/$(. /etc/os-release; "
+    "echo $VERSION_CODENAME)"
 )
 
 

@@ -7,6 +7,7 @@ machine's own apt settings (proxy, certificates) are used at run time and writte
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import re
@@ -23,6 +24,8 @@ BASE: Final = (
     "systemd systemd-sysv dbus udev ca-certificates iproute2 procps "
     "pulseaudio pulseaudio-utils libasound2-plugins bash-completion man-db"
 ).split()
+# What one test installs and uses.
+TOOLS: Final = ["autopkgtest"]
 
 
 def cache() -> Path:
@@ -73,12 +76,21 @@ def base_root(suite: str, arch: str = "amd64", *, variant: str = "important") ->
     """
     foreign = variant == "extract"
     include = dependencies() if foreign else BASE
-    recipe = [suite, arch, variant, *include, *dependencies(), "4"]
+    recipe = [suite, arch, variant, *include, *dependencies(), *TOOLS, "5"]
     digest = hashlib.sha256("\0".join(recipe).encode()).hexdigest()[:12]
     root = cache() / "roots" / f"{suite}-{arch}-{digest}"
     if root.is_dir():
         return root
     root.parent.mkdir(parents=True, exist_ok=True)
+    with (root.parent / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two runs at once make one root
+        if not root.is_dir():
+            _make(root, suite, arch, variant, include)
+    return root
+
+
+def _make(root: Path, suite: str, arch: str, variant: str, include: list[str]) -> None:
+    foreign = variant == "extract"
     fresh = root.with_suffix(".new")
     shutil.rmtree(fresh, ignore_errors=True)
     command = [
@@ -100,8 +112,11 @@ def base_root(suite: str, arch: str = "amd64", *, variant: str = "important") ->
                 "--download-only -o APT::Install-Recommends=true install "
                 f"{' '.join(dependencies())} >/dev/null"
             ),
+            (
+                '--customize-hook=APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get -qq -y '
+                f"--download-only install {' '.join(TOOLS)} >/dev/null"
+            ),
         ]
     command += [suite, str(fresh), *mirror(suite)]
     subprocess.run(command, check=True)
     fresh.rename(root)
-    return root

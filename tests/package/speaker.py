@@ -6,14 +6,17 @@ card is; the Live API is the emulator of the installed package, with its own cer
 
 from __future__ import annotations
 
+import contextlib
 import json
 import wave
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from tests.package.machine import Machine, wait_until
 
 KEY: Final = "AIzaTestKeyOfNobody-0123456789abcdefghi"
+CERTIFICATE: Final = "/etc/rig-ca.pem"
 OTHER_KEY: Final = "AIzaAnotherTestKey-0123456789abcdefghij"
 
 _ASOUND = """\
@@ -39,8 +42,8 @@ WantedBy=multi-user.target
 """
 _EMULATOR = """\
 [Service]
-ExecStart=/usr/bin/agentd emulator --port 9443 --ca-file /etc/rig-ca.pem --control /run/emulator \\
-    --state /var/tmp/emulator.json --accept {key} {options}
+ExecStart=/usr/bin/agentd emulator --port 9443 --ca-file {ca} --control /run/emulator \\
+    --state /var/tmp/emulator.json --audio-dir /var/tmp/received --accept {key} {options}
 Restart=no
 """
 _SETTINGS = """\
@@ -50,7 +53,7 @@ base_url = "https://127.0.0.1:9443"
 capture_device = "rig_mic"
 playback_device = "rig_spk"
 """
-_DROPIN = "[Service]\nEnvironment=SSL_CERT_FILE=/etc/rig-ca.pem\n"
+_DROPIN = f"[Service]\nEnvironment=SSL_CERT_FILE={CERTIFICATE}\n"
 _ASK = """
 import json, socket, sys
 link = socket.socket(socket.AF_UNIX); link.settimeout(70); link.connect("/run/emulator")
@@ -82,9 +85,27 @@ class Speaker:
         )
         self.start_service()
 
+    @property
+    def pid(self) -> int:
+        """Return the daemon's process id."""
+        return int(self.machine.show("agentd", "MainPID")["MainPID"])
+
+    @property
+    def restarts(self) -> int:
+        """Return how often systemd has restarted the daemon by itself."""
+        return int(self.machine.show("agentd", "NRestarts")["NRestarts"])
+
+    def unit(self, **settings: str) -> None:
+        """Change settings of the unit; none at all: as it is shipped."""
+        path = "/etc/systemd/system/agentd.service.d/test.conf"
+        lines = "".join(f"{key}={value}\n" for key, value in settings.items())
+        if lines:
+            self.machine.write(path, f"[Service]\n{lines}")
+        self.machine.run(f"{'' if lines else f'rm -f {path}; '}systemctl daemon-reload")
+
     def start_service(self, key: str = KEY, options: str = "") -> None:
         """Start the Live API anew, for one key."""
-        unit = _EMULATOR.format(key=key, options=options)
+        unit = _EMULATOR.format(ca=CERTIFICATE, key=key, options=options)
         self.machine.write("/run/systemd/system/emulator.service", unit)
         self.machine.run("systemctl daemon-reload && systemctl restart emulator")
         wait_until("the emulator", lambda: self.machine.exists("/run/emulator"))
@@ -117,19 +138,70 @@ class Speaker:
         """Wait until the daemon has a connection."""
         wait_until("a connection", self.connected, timeout_s)
 
-    def say(self, sentence: Path) -> None:
-        """Speak into the microphone, and stay in the room until the sentence is over."""
+    def wait_state(self, state: str) -> None:
+        """Wait until the device shows a state."""
+        wait_until(f"the state {state}", lambda: self.status()["state"] == state)
+
+    def _speech(self, sentence: Path) -> tuple[str, bytes]:
         with wave.open(str(sentence)) as sound:
             rate, channels = sound.getframerate(), sound.getnchannels()
             frames = sound.readframes(sound.getnframes())
-        self.machine.run(
-            f"pacat -s unix:/run/rig/native --playback --device=mic --raw --format=s16le "
-            f"--rate={rate} --channels={channels} --latency-msec=200",
-            stdin=frames,
+        command = (
+            "pacat -s unix:/run/rig/native --playback --device=mic --raw --format=s16le "
+            f"--rate={rate} --channels={channels} --latency-msec=200"
         )
+        return command, frames
+
+    def say(self, sentence: Path) -> None:
+        """Speak into the microphone, and stay in the room until the sentence is over."""
+        command, frames = self._speech(sentence)
+        self.machine.run(command, stdin=frames)
+
+    @contextlib.contextmanager
+    def talking(self, sentence: Path) -> Iterator[None]:
+        """Say a sentence again and again, without a pause between."""
+        command, frames = self._speech(sentence)
+        self.machine.write("/var/tmp/sentence", frames)
+        loop = f"while :; do cat /var/tmp/sentence; done | {command}"
+        self.machine.run(f"systemd-run --unit=talking sh -c '{loop}'")
+        try:
+            yield
+        finally:
+            self.machine.run("systemctl kill -s KILL talking; systemctl reset-failed talking || :")
+
+    @contextlib.contextmanager
+    def room(self) -> Iterator[None]:
+        """Let the microphone hear what every room has: a little noise (-50 dBFS)."""
+        self.machine.run(
+            "systemd-run --unit=room pacat -s unix:/run/rig/native --playback --device=mic --raw "
+            "--format=s16le --rate=16000 --channels=1 --volume=11650 /dev/urandom"
+        )
+        try:
+            yield
+        finally:
+            self.machine.run("systemctl stop room")
+
+    @contextlib.contextmanager
+    def recording(self) -> Iterator[Callable[[], bytes]]:
+        """Record what the loudspeaker plays; call what this gives for it, 24 kHz mono."""
+        self.machine.run(
+            "systemd-run --unit=recording parec -s unix:/run/rig/native --device=spk.monitor "
+            "--raw --format=s16le --rate=24000 --channels=1 --latency-msec=50 /var/tmp/heard.raw"
+        )
+        size = "stat -c %s /var/tmp/heard.raw 2>/dev/null || echo 0"
+        wait_until("the recorder", lambda: int(self.machine.run(size)) > 24_000)
+        try:
+            yield lambda: self.machine.fetch("/var/tmp/heard.raw")
+        finally:
+            self.machine.run("systemctl stop recording; rm -f /var/tmp/heard.raw")
 
     def converse(self, sentence: Path) -> dict[str, Any]:
         """Say a sentence; return the journal entry of the turn that it led to."""
         cursor = self.machine.cursor()
         self.say(sentence)
         return self.machine.wait_event("turn", after=cursor)
+
+    def keep_a_handle(self, sentence: Path) -> None:
+        """Converse until there is something that can be resumed."""
+        self.converse(sentence)
+        wait_until("a handle", lambda: self.status()["session"]["handle_age_s"] is not None)
