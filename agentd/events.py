@@ -25,6 +25,7 @@ class Frame:
     index: int  # counts every frame the device delivered or lost, so a gap shows
     at_s: float  # monotonic time of its first sample
     pcm: bytes
+    is_echo: bool = False  # what a canceller left of a reply, and nobody's voice in it
 
 
 class EndReason(enum.Enum):

@@ -12,7 +12,6 @@ otherwise. numpy and the wheel add 16 MiB (docs/dependencies.md).
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -20,6 +19,7 @@ from pywebrtc_audio import EchoCanceller as Aec3
 from pywebrtc_audio import NoiseSuppressor
 
 from agentd.audio import formats
+from agentd.audio.double_talk import DoubleTalk
 from agentd.audio.echo import EchoStats
 from agentd.audio.far_end import FarEnd, OffsetMeter, Samples, Settling
 from agentd.events import Frame
@@ -49,6 +49,8 @@ class WebrtcCanceller:
         self._far = FarEnd()
         self._meter = OffsetMeter()
         self._settling = Settling()
+        self._double_talk = DoubleTalk()
+        self._is_echo = False  # the frame under way is
         self._lag: int | None = None  # found last
         self._working = False
         self._frames = 0
@@ -63,6 +65,7 @@ class WebrtcCanceller:
         if not heard and not self._working and self._noise is None:
             return frame
         near = np.frombuffer(frame.pcm, "<i2")
+        self._is_echo = False
         out = self._cancel(near, frame.at_s) if heard or self._working else near
         if self._working and not heard:
             out = _blend(out, near)
@@ -72,7 +75,8 @@ class WebrtcCanceller:
             out = self._noise.process(out)
         if self._working and not self._settling.is_settled:
             return None
-        return replace(frame, pcm=out.astype("<i2", copy=False).tobytes())
+        pcm = out.astype("<i2", copy=False).tobytes()
+        return Frame(frame.index, frame.at_s, pcm, self._is_echo)
 
     @property
     def stats(self) -> EchoStats:
@@ -94,6 +98,7 @@ class WebrtcCanceller:
         out = self._engine.process(near, far)
         self._frames += 1
         self._settling.feed(near, far, out)
+        self._is_echo = not self._double_talk.feed(near, far, out)
         if not self._working:
             self._working = True
             self._meter.reset()

@@ -235,7 +235,7 @@ class Settling:
     needs no cancelling.
     """
 
-    LEAST = 60  # loud frames: 1.2 s
+    LEAST = 90  # loud frames: 1.8 s
     ENOUGH_DB = 15.0
     LOUD = 100.0**2  # mean square of a far end that counts: -50 dBFS
     FAINT = 30.0**2  # of a rest that does not: -61 dBFS

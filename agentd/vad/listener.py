@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from agentd.audio import formats
 from agentd.config import Vad
 from agentd.events import Emit, Frame, Speech, UtteranceEnded, UtteranceHeard
 from agentd.vad.choose import choose_detector
 from agentd.vad.gate import Gate, GateSettings
-from agentd.vad.webrtc import Detector
+from agentd.vad.webrtc import Detector, Judgement
 
 SURE = 2 / 3  # of the hangover, when the detector is certain that nobody speaks
+HINDSIGHT = 32  # frames on which a detector may change its mind; more than any does
 
 
 class Listener:
     """Feeds frames to the gate and its speech onward, all in the caller's stack.
 
     Half duplex (no echo canceller): the shutter is shut while the speaker plays and for a tail
-    after it, so that the device does not answer itself.
+    after it, so that the device does not answer itself. With a canceller, frames that are only what
+    it left of the reply do not open the gate, however much they sound like speech.
     """
 
     def __init__(
@@ -47,6 +51,7 @@ class Listener:
         )
         # Silence beyond doubt needs less patience than a murmur that may be a word.
         self._sure_hangover = max(1, round(settings.hangover_ms * SURE / formats.FRAME_MS))
+        self._echoes: deque[bool] = deque([False], maxlen=HINDSIGHT)
         self._shut = False
         self._shut_until_s = 0.0
         self._push_to_talk = push_to_talk
@@ -72,7 +77,11 @@ class Listener:
         if self._is_shut(frame):
             return
         level_dbfs = formats.level_dbfs(frame.pcm)
-        judged = self._detector.judge(frame, level_dbfs, is_open=self._gate.is_open)
+        is_open = self._gate.is_open
+        judged = self._detector.judge(frame, level_dbfs, is_open=is_open)
+        self._echoes.append(frame.is_echo)
+        if not is_open and any(self._echoes):
+            judged = self._without_echo(judged)
         self._pass_on(
             self._gate.feed(
                 frame,
@@ -81,6 +90,15 @@ class Listener:
                 hangover=self._sure_hangover if judged.is_certain else None,
             )
         )
+
+    def _without_echo(self, judged: Judgement) -> Judgement:
+        echoes = list(self._echoes)
+        before = echoes[-1 - len(judged.hindsight) : -1]
+        hindsight = tuple(
+            voiced and not is_echo
+            for voiced, is_echo in zip(judged.hindsight, before, strict=False)
+        )
+        return replace(judged, voiced=judged.voiced and not echoes[-1], hindsight=hindsight)
 
     def hold(self) -> None:
         """Push to talk: pass on everything as one utterance, through the shutter too."""

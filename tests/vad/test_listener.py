@@ -8,7 +8,15 @@ import pytest
 
 from agentd.audio import formats
 from agentd.config import Vad
-from agentd.events import EndReason, Event, Frame, Speech, UtteranceEnded, UtteranceHeard
+from agentd.events import (
+    EndReason,
+    Event,
+    Frame,
+    Speech,
+    UtteranceEnded,
+    UtteranceHeard,
+    UtteranceStarted,
+)
 from agentd.vad.listener import Listener
 from agentd.vad.webrtc import Judgement
 
@@ -44,11 +52,16 @@ class Bench:
             detector=self.detector,
         )
 
-    def hear(self, frames: int, *, loud: bool = False, level: int = 0) -> None:
+    def hear(
+        self, frames: int, *, loud: bool = False, level: int = 0, is_echo: bool = False
+    ) -> None:
         pcm = formats.to_pcm([8_000 if loud else level] * 320)
         for _ in range(frames):
-            self.listener.hear(Frame(self.index, self.index * 0.02, pcm))
+            self.listener.hear(Frame(self.index, self.index * 0.02, pcm, is_echo))
             self.index += 1
+
+    def onsets_s(self) -> list[float]:
+        return [value.onset_s for value in self.speech if isinstance(value, UtteranceStarted)]
 
     def reasons(self) -> list[EndReason]:
         return [value.reason for value in self.speech if isinstance(value, UtteranceEnded)]
@@ -113,3 +126,39 @@ def test_the_tail_is_deaf_too() -> None:
     bench.hear(10, loud=True)
     (started, *_) = bench.speech
     assert started.at_s == pytest.approx(20 * 0.02)
+
+
+def test_what_is_left_of_a_reply_does_not_open_the_gate() -> None:
+    """However much it sounds like speech; a voice in it does."""
+    bench = Bench()
+    bench.hear(50, loud=True, is_echo=True)
+    assert bench.onsets_s() == []
+    bench.hear(5, loud=True)
+    assert bench.onsets_s() == [pytest.approx(1.0)]
+
+
+def test_an_open_gate_is_held_as_ever() -> None:
+    """Whose words began over a reply is heard to the end."""
+    bench = Bench()
+    bench.hear(10, loud=True)
+    bench.hear(30, loud=True, is_echo=True)
+    assert bench.reasons() == []
+    bench.hear(10)
+    assert bench.reasons() == [EndReason.HANGOVER]
+
+
+def test_second_thoughts_do_not_make_speech_of_a_reply() -> None:
+    """A detector that wakes late calls its whole backlog speech; the echoes in it stay echoes."""
+
+    @dataclass
+    class LateDetector(LoudDetector):
+        heard: int = 0
+
+        def judge(self, frame: Frame, level_dbfs: float, *, is_open: bool) -> Judgement:
+            self.heard += 1
+            return Judgement(self.heard == 12, hindsight=(True,) * 11 * (self.heard == 12))
+
+    bench = Bench(detector=LateDetector())
+    bench.hear(8, loud=True, is_echo=True)
+    bench.hear(4, loud=True)
+    assert bench.onsets_s() == [pytest.approx(8 * 0.02)]
