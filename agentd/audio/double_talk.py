@@ -37,7 +37,6 @@ STEP_DB, FIRST_STEP_DB, FIRST = 0.3, 1.0, 50  # quick for a second, then slow
 MARGIN_DB = 4.0
 LOUD_DB = 10.0  # a far end that teaches, in a band
 FAINT_DB = 15.0  # a far end that is fainter in every band has no echo
-NOISE_RISE_DB, NOISE_MARGIN_DB = 0.05, 12.0  # above the lowest, which dips deep
 WINDOW = 5  # frames
 SHARE = 0.08  # of the rest that must be new
 
@@ -58,7 +57,6 @@ class DoubleTalk:
         self._far_db = np.full(COUNT, -30.0)
         self._room_db = np.zeros(COUNT)
         self._taught = np.zeros(COUNT, np.int64)
-        self._noise_db = np.full(COUNT, np.inf)
         self._new: deque[float] = deque(maxlen=WINDOW)
         self._rest: deque[float] = deque(maxlen=WINDOW)
 
@@ -67,9 +65,7 @@ class DoubleTalk:
         power = self._power(near, far, rest)
         near_db, played_db = 10 * np.log10(power[:2] + 1e-3)
         self._follow(played_db)
-        self._noise_db = np.minimum(near_db, self._noise_db + NOISE_RISE_DB)
-        echo_db = self._far_db + (self._room_db + MARGIN_DB)
-        is_new = near_db > np.maximum(echo_db, self._noise_db + NOISE_MARGIN_DB)
+        is_new = near_db > self._far_db + (self._room_db + MARGIN_DB)
         self._new.append(float(power[2] @ is_new))
         self._rest.append(float(power[2].sum()))
         self._learn(near_db - self._far_db)

@@ -64,15 +64,6 @@ def test_a_voice_stands_out_where_the_reply_is_not() -> None:
     assert all(both[5:])
 
 
-def test_steady_noise_is_no_voice() -> None:
-    """It stands above a faint echo, and is known as the floor."""
-    talk = taught()
-    dice = np.random.default_rng(7)
-    hum = [(dice.standard_normal(320) * 200).astype(np.int16) for _ in range(100)]
-    heard = [talk.feed(n, f, n) for n, f in zip(hum, tone(700, 300, 100), strict=True)]
-    assert sum(heard[50:]) < 10
-
-
 def test_without_a_far_end_everything_may_be_a_voice() -> None:
     """Nothing is judged that no reply can be in."""
     talk = taught()
