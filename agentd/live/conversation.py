@@ -233,7 +233,11 @@ class Conversation:
             self._usage.add(message.tokens)
         if message.resumption is not None:
             position = self._uplink.log.position(message.resumption.consumed_index)
-            self._memory.offer(message.resumption, position if self._transparent else None)
+            self._memory.offer(
+                message.resumption,
+                position if self._transparent else None,
+                None if connection.proved else connection.choice.handle,
+            )
             self._uplink.log.forget_until(self._memory.consumed or 0)
         self._turns.received(message, self._effects.now)
         self._tools(message)

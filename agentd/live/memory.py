@@ -105,8 +105,10 @@ class Memory:
             can_restore=bool(self.exchanges()),
         )
 
-    def offer(self, update: ResumptionUpdate, consumed: int | None) -> None:
-        """Take an update; a new handle is stored."""
+    def offer(
+        self, update: ResumptionUpdate, consumed: int | None, parent: Handle | None = None
+    ) -> None:
+        """Take an update; a new handle is stored. For `parent` see `Ladder.offer`."""
         effects = self._effects
         template = Handle(
             "",
@@ -117,7 +119,7 @@ class Memory:
             alive=effects.wall,
             consumed=consumed,
         )
-        stored = self.ladder.offer(update, template)
+        stored = self.ladder.offer(update, template, parent)
         if stored is not None:
             self.save(events.HandleStored(handle=fingerprint(stored.value)))
 
@@ -152,7 +154,7 @@ class Memory:
     @property
     def consumed(self) -> int | None:
         """Return the log position that every handle in use has passed, if all tell theirs."""
-        in_use = [h for h in (self.ladder.newest, self.ladder.previous) if h is not None]
+        in_use = self.ladder.handles
         reach = [handle.consumed for handle in in_use if handle.consumed is not None]
         return min(reach) if reach and len(reach) == len(in_use) else None
 

@@ -11,7 +11,9 @@ resumption"; reports behind them in the issue trackers of LiveKit and google-gen
   The rest of the configuration may change on resume.
 * A handle lives 2 h (Developer API) or 24 h (Vertex AI) after its session's last connection ended.
   Without a synchronised clock its age is unknown: then it is tried, which costs one dial.
-* A handle that lets us in and then kills or ignores us is worse than none: it is demoted.
+* A handle that lets us in and then kills or ignores us is worse than none: it is demoted, and with
+  it what its connection has issued meanwhile. Until that connection has answered a question, its
+  handles push nothing off the ladder.
 """
 
 from __future__ import annotations
@@ -86,19 +88,35 @@ class Choice:
 
 
 class Ladder:
-    """The two newest handles of the conversation, and how much each is trusted."""
+    """The two newest handles of the conversation, and how much each is trusted.
+
+    While a resumed connection has not proved itself, the handles that it issues count as one with
+    the one that it was resumed with, and a third is kept behind them.
+    """
 
     def __init__(self, newest: Handle | None = None, previous: Handle | None = None) -> None:
         self.newest = newest
         self.previous = previous
+        self._behind: Handle | None = None  # pushed out by a handle that may be worth nothing
+        self._parent = ""  # the handle whose connection has issued `newest` without having answered
         self.resumable = False  # what the last update of the current connection said
         self._strikes: dict[str, int] = {}
         self._why = ""  # why the last handle was lost, told when a fresh session begins
 
-    def offer(self, update: ResumptionUpdate, template: Handle) -> Handle | None:
+    @property
+    def handles(self) -> tuple[Handle, ...]:
+        """Return all that may still be used, newest first."""
+        kept = (self.newest, self.previous, self._behind)
+        return tuple(handle for handle in kept if handle is not None)
+
+    def offer(
+        self, update: ResumptionUpdate, template: Handle, parent: Handle | None = None
+    ) -> Handle | None:
         """Take an update; return the new handle if one is to be stored.
 
-        `template` carries everything but the handle itself.
+        Args:
+            template: everything but the handle itself.
+            parent: what the connection was resumed with, if it has not answered anything yet.
         """
         usable = update.resumable and 0 < len(update.handle) <= MAX_HANDLE_CHARS
         self.resumable = usable
@@ -108,9 +126,19 @@ class Ladder:
         if self.newest is not None and self.newest.value == fresh.value:
             self.newest = fresh
             return None
-        self.newest, self.previous = fresh, self.newest
+        self._push(fresh, parent)
         self._prune()
         return fresh
+
+    def _push(self, fresh: Handle, parent: Handle | None) -> None:
+        if parent is None:
+            self.newest, self.previous, self._behind = fresh, self.newest, None
+            self._parent = ""
+        elif self._parent == parent.value:
+            self.newest = fresh  # in place of its older sister
+        else:
+            self.newest, self.previous, self._behind = fresh, self.newest, self.previous
+            self._parent = parent.value
 
     def choose(
         self,
@@ -134,10 +162,7 @@ class Ladder:
 
     def touch(self, now: float, wall: WallTime) -> None:
         """Note that the session was alive just now: the lifetime of its handles starts anew."""
-        if self.newest is not None:
-            self.newest = replace(self.newest, alive_s=now, alive=wall)
-        if self.previous is not None:
-            self.previous = replace(self.previous, alive_s=now, alive=wall)
+        self._keep([replace(handle, alive_s=now, alive=wall) for handle in self.handles])
 
     def strike(self, handle: Handle) -> bool:
         """Count a connection that broke right after resuming; True if it was one too many."""
@@ -148,31 +173,42 @@ class Ladder:
     def trust(self, handle: Handle) -> None:
         """Clear its strikes: a connection resumed with it has proved healthy."""
         self._strikes.pop(handle.value, None)
+        self._parent, self._behind = "", None
 
     def drop(self, handle: Handle, why: str) -> None:
-        """Never use `handle` again."""
-        if self.newest is not None and self.newest.value == handle.value:
-            self.newest, self.previous = self.previous, None
-        elif self.previous is not None and self.previous.value == handle.value:
-            self.previous = None
+        """Never use `handle` again, nor what a connection resumed with it has issued."""
+        worthless = {handle.value}
+        if self._parent == handle.value and self.newest is not None:
+            worthless.add(self.newest.value)
+        kept = [known for known in self.handles if known.value not in worthless]
+        if len(kept) < len(self.handles):
+            self._keep(kept)
+            self._parent = ""
         self._why = why
         self._prune()
 
     def forget(self, why: str) -> None:
         """Drop everything."""
-        self.newest = self.previous = None
+        self._clear()
         self.resumable = False
         self._why = why
-        self._strikes.clear()
 
     def began_fresh(self) -> None:
         """Note that a fresh session stands: what went before is explained and over."""
         self._why = ""
-        self.newest = self.previous = None
+        self._clear()
+
+    def _keep(self, handles: list[Handle]) -> None:
+        padded: list[Handle | None] = [*handles, None, None, None]
+        self.newest, self.previous, self._behind = padded[:3]
+
+    def _clear(self) -> None:
+        self.newest = self.previous = self._behind = None
+        self._parent = ""
         self._strikes.clear()
 
     def _prune(self) -> None:
-        kept = {handle.value for handle in (self.newest, self.previous) if handle is not None}
+        kept = {handle.value for handle in self.handles}
         self._strikes = {value: n for value, n in self._strikes.items() if value in kept}
 
 

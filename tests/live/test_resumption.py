@@ -184,6 +184,59 @@ def test_dropping_the_previous_or_an_unknown_handle() -> None:
     assert ladder.newest is not None
 
 
+def values(ladder: Ladder) -> list[str]:
+    """The handles on the ladder, newest first."""
+    return [known.value for known in ladder.handles]
+
+
+def test_handles_of_an_unproved_connection_push_nothing_off_the_ladder() -> None:
+    """Resumed with two, it issues a and b; none of them has led to an answer yet."""
+    ladder = filled()
+    two = ladder.newest
+    for value in ("a", "b"):
+        ladder.offer(good(value), handle(""), parent=two)
+    assert values(ladder) == ["b", "two", "one"]
+    ladder.touch(5.0, NOON)
+    assert values(ladder) == ["b", "two", "one"]
+
+
+def test_what_a_bad_connection_has_issued_goes_with_its_handle() -> None:
+    """They name the same spoilt state; trying them one by one would cost a question each."""
+    ladder = filled()
+    two = ladder.newest
+    assert two is not None
+    for value in ("a", "b"):
+        ladder.offer(good(value), handle(""), parent=two)
+    ladder.drop(two, "it kills the first question")
+    assert values(ladder) == ["one"]
+
+
+def test_a_connection_that_answers_vouches_for_what_it_issued() -> None:
+    """Then two are enough again."""
+    ladder = filled()
+    two = ladder.newest
+    assert two is not None
+    ladder.offer(good("a"), handle(""), parent=two)
+    ladder.trust(two)
+    assert values(ladder) == ["a", "two"]
+    ladder.offer(good("b"), handle(""))
+    assert values(ladder) == ["b", "a"]
+    ladder.drop(two, "x")
+    assert values(ladder) == ["b", "a"]
+
+
+def test_a_network_that_breaks_unproved_connections_costs_no_context() -> None:
+    """A child of a child: each was the newest when its connection broke."""
+    ladder = filled()
+    for value in ("a", "b", "c"):
+        ladder.offer(good(value), handle(""), parent=ladder.newest)
+    assert values(ladder) == ["c", "b", "a"]
+    newest = ladder.newest
+    assert newest is not None
+    ladder.drop(newest, "refused")
+    assert values(ladder) == ["b", "a"]
+
+
 def test_forgetting_and_beginning_afresh() -> None:
     """Nothing of the old session is ever used again, and the reason is told once."""
     ladder = filled()
