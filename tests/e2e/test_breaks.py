@@ -96,7 +96,8 @@ def test_every_close_code_in_mid_word_loses_nothing(tmp_path: Path) -> None:
                 end_connection(emulator, code, on=f"audio #{2 * number + 1} 0.5 s")
             with home(tmp_path, emulator, files(room.path, tmp_path / "spk.wav")) as house:
                 async with speaking(house) as speaker:
-                    await speaker.until(lambda: len(answers(speaker)) == len(codes), "answers")
+                    # On a busy machine the next word may come into a late answer, and stop it.
+                    await speaker.until(lambda: len(speaker.told("turn")) >= len(codes), "turns")
             show(f"{codes} resumed in {gaps(speaker)}")
             held = dict(zip(codes, room.whole(emulator.utterances), strict=True))
             assert {code: len(times) for code, times in held.items()} == dict.fromkeys(codes, 1)
