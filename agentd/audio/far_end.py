@@ -14,6 +14,7 @@ the oldest goes first, counted.
 from __future__ import annotations
 
 import math
+from collections import deque
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,7 @@ CONTIGUOUS_S = 0.02  # periods whose times fit this well follow each other
 JUMP_S = 0.1  # a difference this large is not drift
 SLIP_SAMPLES = 96  # a difference of 6 ms is worked off; less is the stamps' own wandering
 SMOOTHING = 1 / 50  # of the difference, per frame: 1 s
+OFTEN, RECENT = 6, 8  # periods told too late: the lead is more than the device's latency
 TAIL_S = 0.8  # a room's echo, the device's delays, and zeros through the canceller's own buffers
 
 
@@ -80,6 +82,7 @@ class FarEnd:
     def __init__(self) -> None:
         self.lead_s = LEAD_S
         self.shifts = self.relocks = self.late_samples = self.dropped_samples = 0
+        self._late: deque[int] = deque(maxlen=RECENT)  # samples, per period told
         self._resampler = Downsampler()
         self._data: Samples = np.zeros(0, np.int16)
         self._first = 0  # position of `_data[0]` on the time line of samples
@@ -123,14 +126,18 @@ class FarEnd:
         self._reader = None
 
     def _catch_up(self) -> None:
-        """Step back if the reader was here already: the device has less latency than the lead."""
-        late = 0 if self._reader is None else self._reader - self._end
-        if late <= 0:
-            return
+        """Step back if the reader is always here first: the device has less latency than the lead.
+
+        Now and then it is because a busy machine told late. That is a hole; moving the reference
+        for it would cost the canceller all that it knows of the way.
+        """
+        late = 0 if self._reader is None else max(0, self._reader - self._end)
         self.late_samples += late
-        if late <= LEAD_S * RATE_HZ:  # more than that is a loop that was held up
-            self.lead_s -= late / RATE_HZ
-            self._reader = self._end
+        self._late.append(late)
+        if self._reader is not None and sum(map(bool, self._late)) >= OFTEN:
+            self._reader -= max(self._late)
+            self.lead_s -= max(self._late) / RATE_HZ
+            self._late.clear()
 
     def _append(self, values: Samples) -> None:
         self._data = np.concatenate((self._data, values))

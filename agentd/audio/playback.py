@@ -203,7 +203,7 @@ class Player:
         done = not self._keep_alive and self._silent_periods * formats.FRAME_S >= IDLE_S
         far_end = self._on_far_end
         heard_s = self._playout.stamp(
-            len(pcm) // formats.SAMPLE_BYTES, self._clock.monotonic() + latency_s
+            len(pcm) // formats.SAMPLE_BYTES, self._clock.monotonic(), latency_s
         )
         # Silence has no echo, and would wake the loop 33 times a second.
         if far_end is not None and pcm.count(0) == len(pcm):

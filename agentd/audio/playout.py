@@ -10,6 +10,7 @@ from __future__ import annotations
 from agentd.audio import formats
 
 RELOCK_S = 0.15  # a claim this far off is a new stream or a lost one, not a guess
+DRY_S = 0.01  # a time line that lies this far behind the present: the device ran dry
 STEP_S = 0.006  # claims that are all off by this much, on one side,
 STEP_PERIODS = 8  # for so long, are right: the device ran dry and has more in hand now
 SETTLING = 30  # periods whose mean is trusted
@@ -24,9 +25,14 @@ class PlayoutClock:
         self._periods = 0
         self._off = 0  # periods in a row that were off, negative: too early
 
-    def stamp(self, samples: int, claimed_s: float) -> float:
-        """Return when the first of the next `samples` is heard; the device claims `claimed_s`."""
-        if self._next_s is None or abs(claimed_s - self._next_s) > RELOCK_S:
+    def stamp(self, samples: int, now_s: float, latency_s: float) -> float:
+        """Return when the first of the next `samples` is heard; the device claims `latency_s`."""
+        claimed_s = now_s + latency_s
+        if (
+            self._next_s is None
+            or abs(claimed_s - self._next_s) > RELOCK_S
+            or self._next_s < now_s - DRY_S
+        ):
             self._begin(claimed_s)
         expected_s = claimed_s if self._next_s is None else self._next_s
         difference_s = claimed_s - expected_s

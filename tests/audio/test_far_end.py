@@ -142,6 +142,23 @@ def test_a_device_with_less_latency_than_the_lead_gets_less_lead() -> None:
     assert far.late_samples == before
 
 
+def test_a_period_that_is_told_late_is_a_hole_and_moves_nothing() -> None:
+    """A busy machine, once a second: the reference stays where the canceller has learned it."""
+    far = FarEnd()
+    written = 0
+    for i in range(500):
+        ahead_s = 0.12 if i % 50 < 42 else 0.0
+        while written * PERIOD_S < i * 0.02 + ahead_s:
+            far.write(tone(written * PERIOD_S, PERIOD_S), written * PERIOD_S)
+            written += 1
+        found = far.read(i * 0.02, FRAME).astype(float)
+        if 10 < i % 50 < 42:
+            assert np.max(np.abs(found - expected(i * 0.02 + LEAD_S))) < HALF_A_SAMPLE
+    assert far.late_samples > 0
+    assert far.lead_s == LEAD_S
+    assert far.relocks == far.shifts == 0
+
+
 def test_a_microphone_that_stands_still_does_not_fill_the_memory() -> None:
     """The oldest goes first and is counted."""
     far = FarEnd()
