@@ -109,7 +109,7 @@ lock: ## resolve requirements/*.lock anew; LOCK_ARGS="--upgrade" to move forward
 	$(COMPILE) $(LOCK_ARGS) --extra build --extra demo --extra gpio -o requirements/runtime.lock
 	$(COMPILE) $(LOCK_ARGS) --extra dev -c requirements/runtime.lock -o requirements/dev.lock
 
--include packaging/package.mk
+-include packaging/package.mk packaging/machine.mk
 
 .PHONY: clean
 clean: ## remove caches and results; the environment and the roots stay

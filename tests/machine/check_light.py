@@ -1,0 +1,180 @@
+"""A light and a button on real pins.
+
+The status light is line 6 of the machine's PL061, driven by gpiozero over lgpio and
+`/dev/gpiochip0` under the sandbox. Its level is read out of the chip's data register through QEMU's
+monitor, on the same clock as the record of the wire. The button is line 5; the test sets its level.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Self
+
+import pytest
+
+from tests.machine.kitchen import LED_LINE, Kitchen, sentence
+from tests.machine.qemu import BUTTON_LINE, Qemu
+from tests.machine.report import Section
+
+SETTINGS = f"""\
+[gpio]
+chip = 0
+status_led = {LED_LINE}
+status_pwm = false
+button = {BUTTON_LINE}
+"""
+STEADY_S = 1.0
+"""What is lit longer than this does not blink: a plain LED blinks for half a second at most."""
+
+
+@dataclass
+class Probe:
+    """A probe on the pin: its level at many moments, by the clock of this machine."""
+
+    qemu: Qemu
+    line: int
+    samples: list[tuple[float, bool]] = field(default_factory=list)
+    _stop: threading.Event = field(default_factory=threading.Event)
+
+    def __enter__(self) -> Self:
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _sample(self) -> None:
+        while not self._stop.wait(0.005):
+            lit = bool(self.qemu.pins() >> self.line & 1)
+            self.samples.append((time.time(), lit))
+
+    def lit_at(self, wall_s: float) -> bool:
+        """Tell whether the light was on at the last look before a time."""
+        return next(lit for at_s, lit in reversed(self.samples) if at_s <= wall_s)
+
+    def stretches(self) -> list[tuple[float, float, bool]]:
+        """Return begin, end and level of each stretch without a change."""
+        edges = [self.samples[0]]
+        edges += [after for before, after in pairwise(self.samples) if before[1] != after[1]]
+        ends = [at_s for at_s, _ in edges[1:]] + [self.samples[-1][0]]
+        return [(at_s, end_s, lit) for (at_s, lit), end_s in zip(edges, ends, strict=True)]
+
+    def gap_s(self) -> float:
+        """Return the longest time between two looks."""
+        return max(after[0] - before[0] for before, after in pairwise(self.samples))
+
+
+@pytest.fixture(scope="module")
+def lit(kitchen: Kitchen) -> Iterator[Kitchen]:
+    """The kitchen with a light and a button, and without them afterwards."""
+    kitchen.furnish(SETTINGS)
+    kitchen.start()
+    yield kitchen
+    kitchen.furnish()
+    kitchen.start()
+
+
+def test_the_light_is_on_a_real_pin(lit: Kitchen, section: Section) -> None:
+    """The kernel shows the line as an output of the daemon, and nothing was refused."""
+    board = lit.board
+    text = board.run("cat /sys/kernel/debug/gpio")
+    mine = [row.strip() for row in text.splitlines() if "lg" in row]
+    section.note("/sys/kernel/debug/gpio", "; ".join(mine))
+    assert any(" out " in row for row in mine)
+    assert not board.events("gpio_unavailable")
+
+
+def test_it_shines_steadily_while_audio_leaves_and_only_then(
+    lit: Kitchen, section: Section
+) -> None:
+    """Dark before; on at every audio message that the service received; never steady otherwise."""
+    board, service = lit.board, lit.service
+    board.wait_event("state", where=lambda entry: entry["AGENTD_AFTER"] == "idle")
+    wire, mark = service.mark(), board.mark()
+    with Probe(board.qemu, LED_LINE) as probe:
+        begun_s = time.time()
+        lit.converse(sentence(2, 3.0))
+        board.wait_event("reply_drained", since=mark)
+    audio = [entry["wall"] for entry in service.record("audio", wire) if entry["direction"] == "in"]
+    steady = [s for s in probe.stretches() if s[2] and s[1] - s[0] > STEADY_S]
+    dark = [at_s for at_s in audio if not probe.lit_at(at_s)]
+    section.note("audio messages on the wire", f"{len(audio)} in {audio[-1] - audio[0]:.2f} s")
+    section.note("of them while the light was dark", str(len(dark)))
+    section.note("light before the first of them", f"{(audio[0] - steady[0][0]) * 1000:.0f} ms")
+    section.note("light after the last of them", f"{(steady[0][1] - audio[-1]) * 1000:.0f} ms")
+    section.note(
+        "looks at the pin", f"{len(probe.samples)}, at most {probe.gap_s() * 1000:.0f} ms apart"
+    )
+    section.note("states in the journal", " → ".join(states(lit, mark)))
+    assert not probe.lit_at(begun_s + probe.gap_s())
+    assert not dark
+    assert len(steady) == 1
+    assert steady[0][0] <= audio[0]
+    assert steady[0][1] >= audio[-1] - probe.gap_s()
+
+
+def test_a_tap_stops_the_reply(lit: Kitchen, section: Section) -> None:
+    """Press and release during a reply: an edge on the pin ends it."""
+    board = lit.board
+    mark = board.mark()
+    speech = lit.say(sentence(3, 4.0))
+    board.wait_event("reply_started", since=mark)
+    press(board.qemu, 0.3)
+    pressed = board.wait_event("button", since=mark)
+    turn = board.wait_event("turn", since=mark)
+    speech.end()
+    section.note("tap during a reply", f"{pressed['MESSAGE']}; {turn['MESSAGE']}")
+    section.excerpt(board.told(mark))
+    assert pressed["AGENTD_GESTURE"] == "tap"
+    assert turn["AGENTD_INTERRUPTED"] == "yes"
+
+
+def test_a_long_press_mutes(lit: Kitchen, section: Section) -> None:
+    """Held for four seconds the button mutes; held again it unmutes."""
+    board = lit.board
+    mark = board.mark()
+    press(board.qemu, 4.5)
+    board.wait_event("muted", since=mark)
+    wire = lit.service.mark()
+    lit.say(sentence(4, 1.5)).end()
+    assert not lit.service.record("audio", wire)
+    mark = board.mark()
+    press(board.qemu, 4.5)
+    board.wait_event("unmuted", since=mark)
+    board.wait_event("capture_back", since=mark)
+    section.note("held 4.5 s", "muted; nothing of what was then said was sent; held again: unmuted")
+
+
+def test_a_killed_daemon_leaves_no_light_behind(lit: Kitchen, section: Section) -> None:
+    """Killed while the light says that audio leaves: the light goes out."""
+    board = lit.board
+    mark = board.mark()
+    speech = lit.say(sentence(5, 4.0))
+    board.wait_event("uplink_opened", since=mark)
+    assert board.qemu.pins() >> LED_LINE & 1
+    with Probe(board.qemu, LED_LINE) as probe:
+        board.run("systemctl kill -s KILL agentd")
+        killed_s = time.time()
+        board.wait_event("ready", since=mark)
+    speech.end()
+    lit.wait_connected(mark)
+    dark = next(at_s for at_s, lit_ in probe.samples if at_s > killed_s - 1 and not lit_)
+    section.note("kill -9 to darkness", f"{max(0.0, dark - killed_s):.1f} s")
+
+
+def press(qemu: Qemu, seconds: float) -> None:
+    """Hold the button, which connects the pin to ground."""
+    qemu.set_pin(BUTTON_LINE, high=False)
+    time.sleep(seconds)  # a finger
+    qemu.set_pin(BUTTON_LINE, high=True)
+
+
+def states(kitchen: Kitchen, since: int) -> list[str]:
+    """Return the device's states since a mark."""
+    return [entry["AGENTD_AFTER"] for entry in kitchen.board.events("state", since=since)]

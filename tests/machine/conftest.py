@@ -1,0 +1,123 @@
+"""One image, one installed disk, one kitchen for the checks that can share a boot."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from tests.machine import report as pages
+from tests.machine.board import Board
+from tests.machine.image import Image, base_image
+from tests.machine.install import Installed, installed, package
+from tests.machine.kitchen import Kitchen, Service
+from tests.machine.qemu import SERVICE, overlay
+from tests.machine.report import Section
+from tests.machine.timeserver import TimeServer
+from tests.rig.netns import Namespace
+
+_SECTIONS = pytest.StashKey[dict[str, Section]]()
+_COUNTS: dict[str, list[int]] = {}
+_STARTED = time.monotonic()
+
+
+@pytest.fixture(scope="session")
+def image() -> Image:
+    """Kernel, initramfs and disk, from the cache."""
+    return base_image()
+
+
+@pytest.fixture(scope="session")
+def product(image: Image) -> Installed:
+    """A disk on which apt has installed this tree's package."""
+    named = os.environ.get("AGENTD_DEB")
+    return installed(image, Path(named) if named else package())
+
+
+@pytest.fixture(scope="session")
+def namespace() -> Iterator[Namespace]:
+    """Where the service is."""
+    namespace = Namespace("service")
+    namespace.run("ip", "link", "set", "lo", "up")
+    namespace.run("ip", "address", "replace", f"{SERVICE}/32", "dev", "lo")
+    try:
+        yield namespace
+    finally:
+        namespace.close()
+
+
+@pytest.fixture(scope="session")
+def time_server(namespace: Namespace) -> Iterator[TimeServer]:
+    """A server that knows the time."""
+    with TimeServer(namespace, SERVICE) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def kitchen(image: Image, product: Installed, namespace: Namespace) -> Iterator[Kitchen]:
+    """A machine that is on, with the daemon connected."""
+    with tempfile.TemporaryDirectory(prefix="agentd-machine-") as folder:
+        work = Path(folder)
+        disk = overlay(product.disk, work / "disk.qcow2", "qcow2")
+        with Service(namespace, work) as service, Board(image, disk, work, namespace) as board:
+            board.switch_on()
+            board.wait_booted()
+            kitchen = Kitchen(board, service)
+            kitchen.furnish()
+            kitchen.start()
+            yield kitchen
+            board.switch_off()
+
+
+@pytest.fixture
+def section(request: pytest.FixtureRequest, product: Installed) -> Section:
+    """The part of the report that belongs to a check's file."""
+    sections = request.config.stash.setdefault(_SECTIONS, {})
+    check = request.path.stem.removeprefix("check_")
+    if check not in sections:
+        title, _, intro = (request.module.__doc__ or check).partition("\n")
+        sections[check] = Section(
+            check,
+            title.strip().rstrip("."),
+            " ".join(intro.split()),
+            when=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+            package=product.package,
+        )
+    return sections[check]
+
+
+@pytest.fixture(autouse=True)
+def told(request: pytest.FixtureRequest) -> Iterator[None]:
+    """When a check fails, the journal since its beginning is in the report."""
+    kitchen = request.getfixturevalue("kitchen") if "kitchen" in request.fixturenames else None
+    since = kitchen.board.mark() if kitchen else 0
+    yield
+    if kitchen:
+        print(kitchen.board.told(since)[-12000:])
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Count what passed and what failed, by check."""
+    if report.when == "call" or report.failed:
+        check = Path(report.fspath).stem.removeprefix("check_")
+        _COUNTS.setdefault(check, [0, 0])[int(report.failed)] += 1
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Write the page and print the figures."""
+    for check, section in config.stash.get(_SECTIONS, {}).items():
+        section.passed, section.failed = _COUNTS.get(check, [0, 0])
+        pages.save(section)
+        terminalreporter.section(f"{check}: {section.title}")
+        for what, value in section.rows:
+            terminalreporter.write_line(f"{what:56} {value}")
+    if config.stash.get(_SECTIONS, {}):
+        pages.PAGE.write_text(pages.page(pages.load()), encoding="utf-8")
+        terminalreporter.write_line(f"{time.monotonic() - _STARTED:.0f} s")

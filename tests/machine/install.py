@@ -1,0 +1,103 @@
+"""The package, installed by apt in the booted machine: a disk that every check starts from.
+
+Kept for as long as package and image stay the same, together with what the installation told.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from tests.machine.board import Board
+from tests.machine.image import SUITE, Image
+from tests.machine.qemu import overlay
+from tests.package.roots import PROJECT
+from tests.rig.netns import Namespace
+
+BUILD: Final = PROJECT / "build/machine"
+_LAYER: Final = "2"
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """A disk with the package on it, and how it came there."""
+
+    disk: Path
+    package: str
+    apt: str
+    apt_s: float
+    boot_s: float
+    systemd: str
+
+
+def package() -> Path:
+    """Build this tree's package for the machine."""
+    environment = os.environ | {
+        "AGENTD_DIST": str(BUILD / "dist"),
+        "AGENTD_BUILD": str(BUILD / "deb"),
+    }
+    subprocess.run(
+        ["nice", "-n", "10", PROJECT / "packaging/build", f"{SUITE}/arm64"],
+        check=True,
+        env=environment,
+    )
+    return max((BUILD / "dist").glob("agentd_*_arm64.deb"), key=os.path.getmtime)
+
+
+def installed(image: Image, deb: Path) -> Installed:
+    """Return a disk with the package installed, made if package or image are new."""
+    content = hashlib.sha256(deb.read_bytes()).hexdigest()
+    key = f"{content} {image.disk.parent.name} {_LAYER}"
+    digest = hashlib.sha256(key.encode()).hexdigest()[:12]
+    folder = image.disk.parent.parent / f"installed-{digest}"
+    if not folder.is_dir():
+        for old in folder.parent.glob("installed-*"):
+            shutil.rmtree(old)
+        fresh = folder.with_suffix(".new")
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(parents=True)
+        facts = _install(image, deb, fresh / "disk.qcow2")
+        (fresh / "facts.json").write_text(json.dumps(asdict(facts), default=str), encoding="utf-8")
+        fresh.rename(folder)
+    facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+    return Installed(**facts | {"disk": folder / "disk.qcow2"})
+
+
+def _install(image: Image, deb: Path, disk: Path) -> Installed:
+    overlay(image.disk, disk)
+    namespace = Namespace("installation")
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix="agentd-machine-") as work,
+            Board(image, disk, Path(work), namespace) as board,
+        ):
+            board.switch_on()
+            board.wait_booted()
+            target = f"/root/{deb.name}"
+            board.write(target, deb.read_bytes())
+            started = time.monotonic()
+            told = board.run(
+                f"apt-get -q -y -o Dpkg::Use-Pty=0 install {target} 2>&1", timeout_s=1200
+            )
+            apt_s = time.monotonic() - started
+            # Each check starts it when it has told it where the service is.
+            board.run(
+                "systemctl disable agentd; systemctl kill -s KILL agentd; rm /root/*.deb; sync"
+            )
+            systemd = board.run("systemd-analyze --no-pager | head -n 1").strip()
+            version = board.run("dpkg-query -W agentd").strip()
+            boot_s = board.driver_s
+            board.switch_off()
+    finally:
+        namespace.close()
+    assert re.search(r"Setting up agentd", told), told
+    return Installed(disk, version.replace("\t", " "), told, apt_s, boot_s, systemd)
