@@ -4,9 +4,9 @@ Everything is inside a network namespace of its own, where the address of the se
 user network leads there from both of the machine's network cards. The process ends with the test
 run, whatever ends that.
 
-The machine's time is counted in its own instructions, one nanosecond each, and stands still while it
-is not emulated; where it would idle, it goes on to the next timer at once. So its sound does not
-tear however busy this machine is, and its seconds compare with each other, not with those of a wall.
+The machine's time is counted in its own instructions, one nanosecond each, and stands still while
+it is not emulated; where it would idle, it goes on to the next timer at once. So its sound does not
+tear however busy this machine is, and its seconds compare with each other, not with a wall clock's.
 """
 
 from __future__ import annotations
