@@ -341,7 +341,7 @@ def test_strangers_are_refused_at_the_door_and_inside(speaker: Speaker, machine:
     before, cursor = kept(speaker), machine.cursor()
     stranger = AS.format(user="stranger", more="")
     outside = machine.ask(f"{stranger} python3 -", stdin=(KNOCK + "print(ask())").encode())
-    assert "PermissionError" in outside.stderr
+    assert outside.stdout.strip() == "PermissionError"
     assert machine.ask(f"{stranger} agentd mute").returncode != 0
     # A right that opens every folder, and still not root.
     burglar = AS.format(

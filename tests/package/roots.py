@@ -25,7 +25,7 @@ BASE: Final = (
     "pulseaudio pulseaudio-utils libasound2-plugins bash-completion man-db"
 ).split()
 # What one test installs and uses.
-TOOLS: Final = ["autopkgtest"]
+TOOLS: Final = ["autopkgtest", "dpkg-dev"]  # the latter is wanted by the former, for any test
 
 
 def cache() -> Path:
