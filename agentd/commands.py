@@ -41,6 +41,7 @@ def describe(document: Mapping[str, Any]) -> str:
         ("state", status_sentence(document)),
         ("microphone", f"{capture['device']}: {_microphone(capture, document['muted'])}"),
         ("speaker", f"{playback['device']}: {playback['underruns']} underruns"),
+        ("echo", _echo(audio["echo"])),
         ("network", network["interface"] or ("?" if network["online"] is None else "none")),
         ("session", _session(session)),
         ("tokens", _tokens(session.get("tokens") or {})),
@@ -54,6 +55,14 @@ def _microphone(capture: Mapping[str, Any], muted: bool) -> str:
         return "closed (muted)"
     lost = f", {capture['lost_frames']} frames lost" if capture["lost_frames"] else ""
     return f"{capture['level_dbfs']:.0f} dBFS{lost}" if capture["alive"] else "not working"
+
+
+def _echo(echo: Mapping[str, Any]) -> str:
+    canceller = echo["canceller"]
+    if not canceller or not canceller["frames"]:
+        return f"{echo['by']} ({echo['cause']})"
+    known = f"takes away {canceller['erle_db']:.0f} dB" if canceller["is_settled"] else "learning"
+    return f"{echo['by']}, {known}"
 
 
 def _session(session: Mapping[str, Any]) -> str:

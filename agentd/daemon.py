@@ -304,6 +304,7 @@ class Daemon:
             session=self.session.status(),
             capture=self._sound.capture,
             playback=self._sound.playback,
+            echo=self._sound.echo_status,
             network=self._network,
             turns=self._turns,
             uptime_s=self._clock.monotonic() - self._started_s,

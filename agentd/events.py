@@ -574,12 +574,12 @@ class CaptureLost(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaptureBack(Event):
-    """Frames come again (or for the first time)."""
+    """Frames come again: for the first time, after an outage, or after a mute."""
 
     name = "capture_back"
     template = "microphone {device} delivers frames"
     device: str
-    outage_s: float  # 0 at the first start
+    outage_s: float  # 0 at the start and after a mute
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ from agentd.events import Event, LinkChanged, TurnEnded
 
 if TYPE_CHECKING:
     from agentd.audio.capture import CaptureStats
+    from agentd.audio.echo import EchoStatus
     from agentd.audio.playback import PlaybackStats
     from agentd.device.state import Derived
     from agentd.live.session import SessionStatus
@@ -70,6 +71,7 @@ def snapshot(
     session: SessionStatus,
     capture: CaptureStats,
     playback: PlaybackStats,
+    echo: EchoStatus,
     network: NetworkLog,
     turns: TurnLog,
     uptime_s: float,
@@ -82,7 +84,11 @@ def snapshot(
         "cause": state.cause,
         "muted": muted,
         "session": _rounded(session),
-        "audio": {"capture": _rounded(capture), "playback": _rounded(playback)},
+        "audio": {
+            "capture": _rounded(capture),
+            "playback": _rounded(playback),
+            "echo": asdict(echo),
+        },
         "network": network.as_json(),
         "turns": turns.as_json(),
     }

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from agentd.audio.capture import CaptureStats
+from agentd.audio.echo import EchoStats, EchoStatus
 from agentd.audio.playback import PlaybackStats
 from agentd.commands import describe
 from agentd.device.state import Derived, DeviceState
@@ -32,7 +34,10 @@ SESSION = SessionStatus(
 )  # fmt: skip
 
 
-def document(*, muted: bool = False) -> dict[str, object]:
+ECHO = EchoStatus("canceller", "WebRTC AEC3 is installed", None)
+
+
+def document(*, muted: bool = False, echo: EchoStatus | None = None) -> dict[str, object]:
     """Return the status of a device in the middle of its day."""
     return snapshot(
         state=Derived(DeviceState.IDLE, "idle", None),
@@ -40,6 +45,7 @@ def document(*, muted: bool = False) -> dict[str, object]:
         session=SESSION,
         capture=CAPTURE,
         playback=PLAYBACK,
+        echo=echo or ECHO,
         network=NetworkLog().after(LinkChanged(interface="wlan0", online=True)),
         turns=TurnLog().after(TURN),
         uptime_s=11_520.04,
@@ -65,11 +71,23 @@ def test_the_document_has_every_field_that_scripts_rely_on() -> None:
 def test_a_person_reads_one_line_per_part() -> None:
     """Every part in a few words; what is zero is left out."""
     text = describe(document())
+    assert "echo        canceller (WebRTC AEC3 is installed)" in text
     assert "plughw:CARD=mic: -41 dBFS, 2 frames lost" in text
     assert "19 connections, 18 resumed, last in 0.61 s, handle 1 min old, ends in 42 s" in text
     assert "prompt 700, response 90" in text
     assert "prompt_text" not in text
     assert "1, 1 interrupted; last answered after 210 ms" in text
+
+
+def test_the_canceller_tells_how_well_it_does() -> None:
+    """Once it has heard a reply: still learning, or by how much it lowers the echo."""
+    stats = EchoStats(300, False, 11.0, 0, 0, 0, 0, 60.0)
+    learning = EchoStatus("canceller", "WebRTC AEC3 is installed", stats)
+    assert "echo        canceller, learning" in describe(document(echo=learning))
+    settled = replace(learning, canceller=replace(stats, is_settled=True, erle_db=31.4))
+    shown = document(echo=settled)
+    assert "echo        canceller, takes away 31 dB" in describe(shown)
+    assert json.loads(json.dumps(shown))["audio"]["echo"]["canceller"]["lead_ms"] == 60.0
 
 
 def test_a_closed_microphone_shows_no_level() -> None:

@@ -90,7 +90,7 @@ class WebrtcCanceller:
             relocks=far.relocks,
             late_samples=far.late_samples,
             dropped_samples=far.dropped_samples,
-            lead_ms=far.lead_s * 1000,
+            lead_ms=round(far.lead_s * 1000, 1),
         )
 
     def _cancel(self, near: Samples, at_s: float) -> Samples:

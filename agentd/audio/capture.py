@@ -94,7 +94,7 @@ class Microphone:
         self._newest = b""
         self._lost_at_s: float | None = None
         self._told: Trouble | None = None
-        self._heard_ever = False
+        self._silent = True  # since the start, or since it was opened again
         self._reopened = True
         self._supervisor = Supervisor(
             self._capture,
@@ -116,6 +116,7 @@ class Microphone:
     def resume(self) -> None:
         """Open the device again."""
         self._lost_at_s = self._told = None
+        self._silent = self._silent or self._supervisor.paused
         self._supervisor.resume()
 
     async def closed(self) -> None:
@@ -131,7 +132,7 @@ class Microphone:
             overruns=self._overruns,
             lost_frames=self._lost,
             level_dbfs=formats.level_dbfs(self._newest),
-            alive=self._lost_at_s is None and self._heard_ever and not self._supervisor.paused,
+            alive=self._lost_at_s is None and not self._silent and not self._supervisor.paused,
             wedged=self._wedged,
         )
 
@@ -143,7 +144,7 @@ class Microphone:
 
     def _take(self, pcm: bytes, arrived_s: float, overrun: bool) -> None:
         self._supervisor.beat()
-        if self._lost_at_s is not None or not self._heard_ever:
+        if self._lost_at_s is not None or self._silent:
             self._device_back()
         if self._gain != 1.0:
             pcm = formats.amplify(pcm, self._gain)
@@ -187,7 +188,7 @@ class Microphone:
         outage_s = 0.0
         if self._lost_at_s is not None:
             outage_s = self._clock.monotonic() - self._lost_at_s
-        self._heard_ever = True
+        self._silent = False
         self._lost_at_s = self._told = None
         self._emit(CaptureBack(device=self._device.name, outage_s=outage_s))
 

@@ -65,6 +65,15 @@ class EchoStats:
     lead_ms: float
 
 
+@dataclass(frozen=True, slots=True)
+class EchoStatus:
+    """What is done about echo, why, and how well."""
+
+    by: str
+    cause: str
+    canceller: EchoStats | None
+
+
 class EchoCanceller(Protocol):
     """Takes the far end out of the near end. Both methods are called on the event loop."""
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from agentd.audio import echo, formats
 from agentd.audio.capture import CaptureStats, Microphone
 from agentd.audio.devices import CaptureDevice, PlaybackDevice, open_devices
-from agentd.audio.echo import EchoCanceller, EchoMode, EchoStats
+from agentd.audio.echo import EchoCanceller, EchoMode, EchoStats, EchoStatus
 from agentd.audio.playback import PlaybackStats, Player
 from agentd.audio.shutter import Shutter
 from agentd.clock import Clock
@@ -215,6 +215,11 @@ class Sound:
     def echo(self) -> EchoStats | None:
         """Return what is known of the canceller, if there is one."""
         return self._canceller.stats if self._canceller else None
+
+    @property
+    def echo_status(self) -> EchoStatus:
+        """Return what is done about echo, why, and how well."""
+        return EchoStatus(self._plan.mode.value, self._plan.cause, self.echo)
 
     @property
     def echo_mode(self) -> EchoMode:

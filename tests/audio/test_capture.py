@@ -209,7 +209,7 @@ def test_a_stream_that_cannot_be_closed_is_told_and_replaced() -> None:
 
 
 def test_pause_really_closes_the_device() -> None:
-    """Mute is sovereign: no frame is even captured. It is no outage."""
+    """Mute is sovereign: no frame is even captured. It is no outage, and its end is told."""
 
     async def body(bench: Bench) -> None:
         bench.say(1)
@@ -222,7 +222,8 @@ def test_pause_really_closes_the_device() -> None:
         bench.say(1)
 
     bench = run(body)
-    assert [type(event) for event in bench.events] == [CaptureBack]
+    told = CaptureBack(device="fake microphone", outage_s=0.0)
+    assert bench.events == [told, told]
 
 
 def test_paused_before_the_start_never_opens() -> None:
