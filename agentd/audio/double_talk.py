@@ -57,6 +57,8 @@ class DoubleTalk:
         self._far_db = np.full(COUNT, -30.0)
         self._room_db = np.zeros(COUNT)
         self._taught = np.zeros(COUNT, np.int64)
+        self._step_db = np.full(COUNT, FIRST_STEP_DB)
+        self._is_young = True
         self._new: deque[float] = deque(maxlen=WINDOW)
         self._rest: deque[float] = deque(maxlen=WINDOW)
 
@@ -75,7 +77,7 @@ class DoubleTalk:
 
     def _power(self, *frames: Samples) -> Bands:
         self._frames[0], self._frames[1], self._frames[2] = frames
-        spectra = np.fft.rfft(self._frames * self._window)
+        spectra = np.fft.rfft(self._frames * self._window, axis=1)
         power: Bands = (spectra.real**2 + spectra.imag**2) @ self._to_bands
         return power
 
@@ -86,10 +88,15 @@ class DoubleTalk:
 
     def _learn(self, room_db: Bands) -> None:
         loud = self._far_db > LOUD_DB
-        if not loud.any():
-            return
+        if self._is_young:
+            self._begin(room_db, loud)
+        step = self._step_db * loud
+        self._room_db += step * ((room_db > self._room_db) - EXCEEDED)
+
+    def _begin(self, room_db: Bands, loud: NDArray[np.bool_]) -> None:
+        """Take what is heard first for the truth, and learn quickly at first."""
         first = loud & (self._taught == 0)
         self._room_db[first] = room_db[first]
         self._taught += loud
-        step = np.where(self._taught < FIRST, FIRST_STEP_DB, STEP_DB) * loud
-        self._room_db += (room_db > self._room_db) * step - EXCEEDED * step
+        self._step_db = np.where(self._taught < FIRST, FIRST_STEP_DB, STEP_DB)
+        self._is_young = bool(self._taught.min() < FIRST)

@@ -65,7 +65,9 @@ class Downsampler:
         self._rest = fresh[whole:]
         data = np.concatenate((self._history, fresh[:whole]))
         self._history = data[whole:]
-        windows = np.lib.stride_tricks.sliding_window_view(data, self.TAPS)[::3]
+        step = data.itemsize
+        shape = ((len(data) - self.TAPS) // 3 + 1, self.TAPS)
+        windows = np.lib.stride_tricks.as_strided(data, shape, (3 * step, step), writeable=False)
         out = np.rint(windows @ self._kernels).reshape(-1)
         values: Samples = np.clip(out, -32_768, 32_767).astype(np.int16)
         return values
