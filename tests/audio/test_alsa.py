@@ -28,6 +28,7 @@ from agentd.events import (
     ReplyComplete,
 )
 from tests.audio.waiting import running, until
+from tests.rig import exclusive
 from tests.rig.sound import SoundRig
 
 pytestmark = pytest.mark.rig
@@ -220,6 +221,54 @@ def test_a3_a_microphone_that_stops_without_an_error_is_noticed(rig: SoundRig) -
         await until(lambda: bench.count(CaptureBack) >= 2)
 
     run(rig, body)
+
+
+@pytest.mark.skipif(exclusive.COMPILER is None, reason="no C compiler: apt-get install gcc")
+def test_a3_a_microphone_that_another_program_uses_is_told_and_taken_when_free(
+    rig: SoundRig,
+) -> None:
+    """EBUSY from ALSA itself: who is asked to let go, and what shares."""
+    busy = exclusive.Exclusive(rig.home, "one_client", "rig_mic")
+
+    async def body(bench: Bench) -> None:
+        await until(lambda: bench.count(CaptureLost))
+        told = bench.last(CaptureLost)
+        assert "one_client is in use by another program" in told.cause
+        assert "fuser -v /dev/snd/*" in told.remedy
+        assert "dsnoop" in told.remedy
+        assert bench.frames == []
+        bench.player.hear(ReplyAudio(1, tone(0.2, 24_000)))
+        bench.player.hear(ReplyComplete(1))
+        await until(lambda: bench.marks and bench.marks[-1].drained)
+
+    async def scene(bench: Bench) -> None:
+        with busy.taken():
+            await body(bench)
+        await until(lambda: bench.frames)
+
+    bench = run(rig, scene, capture_device="one_client")
+    assert bench.count(CaptureBack) == 1
+    assert bench.count(CaptureLost) == 1
+
+
+@pytest.mark.skipif(exclusive.COMPILER is None, reason="no C compiler: apt-get install gcc")
+def test_a3_a_speaker_that_another_program_uses_is_told_and_taken_when_free(rig: SoundRig) -> None:
+    """The microphone works meanwhile; a reply that nobody can hear ends at once."""
+    busy = exclusive.Exclusive(rig.home, "one_client", "rig_spk")
+
+    async def scene(bench: Bench) -> None:
+        with busy.taken():
+            await until(lambda: bench.count(PlaybackLost) and bench.frames)
+            assert "in use by another program" in bench.last(PlaybackLost).cause
+            bench.player.hear(ReplyAudio(1, tone(0.2, 24_000)))
+            bench.player.hear(ReplyComplete(1))
+            await until(lambda: bench.marks and bench.marks[-1].drained)
+        await until(lambda: bench.count(PlaybackBack))
+        bench.player.hear(ReplyAudio(2, tone(0.2, 24_000)))
+        bench.player.hear(ReplyComplete(2))
+        await until(lambda: bench.marks[-1] == PlaybackMark(2, 200.0, True))
+
+    run(rig, scene, playback_device="one_client")
 
 
 def test_a3_a_sound_server_that_dies_and_returns(rig: SoundRig) -> None:
