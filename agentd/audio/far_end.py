@@ -30,7 +30,8 @@ CONTIGUOUS_S = 0.02  # periods whose times fit this well follow each other
 JUMP_S = 0.1  # a difference this large is not drift
 SLIP_SAMPLES = 96  # a difference of 6 ms is worked off; less is the stamps' own wandering
 SMOOTHING = 1 / 50  # of the difference, per frame: 1 s
-OFTEN, RECENT = 6, 8  # periods told too late: the lead is more than the device's latency
+OFTEN, RECENT = 40, 50  # periods told too late: the lead is more than the device's latency
+LEAST_LEAD_S = 0.0  # an echo before its reference cannot be cancelled
 TAIL_S = 0.8  # a room's echo, the device's delays, and zeros through the canceller's own buffers
 
 
@@ -137,8 +138,10 @@ class FarEnd:
         self.late_samples += late
         self._late.append(late)
         if self._reader is not None and sum(map(bool, self._late)) >= OFTEN:
-            self._reader -= max(self._late)
-            self.lead_s -= max(self._late) / RATE_HZ
+            usual_s = sorted(self._late)[len(self._late) * 9 // 10] / RATE_HZ
+            less_s = min(usual_s, max(0.0, self.lead_s - LEAST_LEAD_S))
+            self._reader -= round(less_s * RATE_HZ)
+            self.lead_s -= less_s
             self._late.clear()
 
     def _append(self, values: Samples) -> None:

@@ -48,7 +48,7 @@ int _snd_pcm_exclusive_open(snd_pcm_t **pcm, const char *name, snd_config_t *roo
     close(fd);
     return busy ? -EBUSY : snd_pcm_open(pcm, behind, stream, mode);
 }
-int ___snd_pcm_exclusive_open_dlsym_pcm_001;
+int __snd_pcm_exclusive_open_dlsym_pcm_001;
 """
 
 COMPILER = shutil.which("cc")
