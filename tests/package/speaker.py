@@ -26,6 +26,8 @@ pcm.!default { type asym capture.pcm "rig_mic" playback.pcm "rig_spk" }
 ctl.!default { type pulse server "unix:/run/rig/native" }
 """
 _PULSE_CLIENT = "autospawn = no\nenable-shm = no\ncookie-file = /etc/pulse/cookie\n"
+# Without rewinds: at the slightest delay a null sink would render a second ahead and then again,
+# and the daemon would rightly find its speaker dead.
 _PULSE = """\
 [Service]
 RuntimeDirectory=rig
@@ -35,8 +37,8 @@ Environment=HOME=/run/rig/own XDG_RUNTIME_DIR=/run/rig/own PULSE_RUNTIME_PATH=/r
 ExecStartPost=/bin/sh -c "until [ -S /run/rig/native ]; do sleep 0.1; done; chmod 0755 /run/rig"
 ExecStart=/usr/bin/pulseaudio -n --daemonize=no --exit-idle-time=-1 --disable-shm=yes \\
     --load="module-native-protocol-unix auth-anonymous=1 socket=/run/rig/native" \\
-    --load="module-null-sink sink_name=mic rate=16000 channels=1" \\
-    --load="module-null-sink sink_name=spk rate=24000 channels=1"
+    --load="module-null-sink sink_name=mic rate=16000 channels=1 norewinds=1" \\
+    --load="module-null-sink sink_name=spk rate=24000 channels=1 norewinds=1"
 [Install]
 WantedBy=multi-user.target
 """
@@ -182,18 +184,20 @@ class Speaker:
             self.machine.run("systemctl stop room")
 
     @contextlib.contextmanager
-    def recording(self) -> Iterator[Callable[[], bytes]]:
-        """Record what the loudspeaker plays; call what this gives for it, 24 kHz mono."""
+    def recording(self, sink: str, rate_hz: int) -> Iterator[Callable[[], bytes]]:
+        """Record what goes through a sink ("mic" or "spk"); call what this gives for it, mono."""
+        path = f"/var/tmp/{sink}.raw"
         self.machine.run(
-            "systemd-run --unit=recording parec -s unix:/run/rig/native --device=spk.monitor "
-            "--raw --format=s16le --rate=24000 --channels=1 --latency-msec=50 /var/tmp/heard.raw"
+            f"systemd-run --unit=recording-{sink} parec -s unix:/run/rig/native "
+            f"--device={sink}.monitor --raw --format=s16le --rate={rate_hz} --channels=1 "
+            f"--latency-msec=50 {path}"
         )
-        size = "stat -c %s /var/tmp/heard.raw 2>/dev/null || echo 0"
-        wait_until("the recorder", lambda: int(self.machine.run(size)) > 24_000)
+        size = f"stat -c %s {path} 2>/dev/null || echo 0"
+        wait_until("the recorder", lambda: int(self.machine.run(size)) > rate_hz)
         try:
-            yield lambda: self.machine.fetch("/var/tmp/heard.raw")
+            yield lambda: self.machine.fetch(path)
         finally:
-            self.machine.run("systemctl stop recording; rm -f /var/tmp/heard.raw")
+            self.machine.run(f"systemctl stop recording-{sink}; rm -f {path}")
 
     def converse(self, sentence: Path) -> dict[str, Any]:
         """Say a sentence; return the journal entry of the turn that it led to."""
