@@ -65,6 +65,11 @@ class Board:
         assert self._qemu is not None, "the machine is off"
         return self._qemu
 
+    @property
+    def is_on(self) -> bool:
+        """Tell whether the machine is on."""
+        return self._qemu is not None
+
     # ── power ───────────────────────────────────────────────────────────────────────────────────
 
     def switch_on(self, hardware: Hardware | None = None) -> None:

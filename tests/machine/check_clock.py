@@ -31,7 +31,9 @@ _AFTER = Hardware(rtc="1970-01-01T00:00:00", link=False)
 
 
 @pytest.fixture(scope="module")
-def stopped(image: Image, product: Installed, namespace: Namespace) -> Iterator[Kitchen]:
+def stopped(
+    image: Image, product: Installed, namespace: Namespace, alone: None
+) -> Iterator[Kitchen]:
     """A machine that has had one conversation at the right time, switched off."""
     with tempfile.TemporaryDirectory(prefix="agentd-machine-") as folder:
         work = Path(folder)

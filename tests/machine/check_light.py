@@ -9,24 +9,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Self
 
-import pytest
-
+from tests.machine.board import Board
 from tests.machine.kitchen import LED_LINE, Kitchen, sentence
 from tests.machine.qemu import BUTTON_LINE, Qemu
 from tests.machine.report import Section
 
-SETTINGS = f"""\
-[gpio]
-chip = 0
-status_led = {LED_LINE}
-status_pwm = false
-button = {BUTTON_LINE}
-"""
 STEADY_S = 1.0
 """What is lit longer than this does not blink: a plain LED blinks for half a second at most."""
 
@@ -70,19 +61,9 @@ class Probe:
         return max(after[0] - before[0] for before, after in pairwise(self.samples))
 
 
-@pytest.fixture(scope="module")
-def lit(kitchen: Kitchen) -> Iterator[Kitchen]:
-    """The kitchen with a light and a button, and without them afterwards."""
-    kitchen.furnish(SETTINGS)
-    kitchen.start()
-    yield kitchen
-    kitchen.furnish()
-    kitchen.start()
-
-
-def test_the_light_is_on_a_real_pin(lit: Kitchen, section: Section) -> None:
+def test_the_light_is_on_a_real_pin(kitchen: Kitchen, section: Section) -> None:
     """The kernel shows the line as an output of the daemon, and nothing was refused."""
-    board = lit.board
+    board = kitchen.board
     text = board.run("cat /sys/kernel/debug/gpio")
     mine = [row.strip() for row in text.splitlines() if "lg" in row]
     section.note("/sys/kernel/debug/gpio", "; ".join(mine))
@@ -91,15 +72,15 @@ def test_the_light_is_on_a_real_pin(lit: Kitchen, section: Section) -> None:
 
 
 def test_it_shines_steadily_while_audio_leaves_and_only_then(
-    lit: Kitchen, section: Section
+    kitchen: Kitchen, section: Section
 ) -> None:
     """Dark before; on at every audio message that the service received; never steady otherwise."""
-    board, service = lit.board, lit.service
+    board, service = kitchen.board, kitchen.service
     board.wait_event("state", where=lambda entry: entry["AGENTD_AFTER"] == "idle")
     wire, mark = service.mark(), board.mark()
     with Probe(board.qemu, LED_LINE) as probe:
         begun_s = time.time()
-        lit.converse(sentence(2, 3.0))
+        kitchen.converse(sentence(2, 3.0))
         board.wait_event("reply_drained", since=mark)
     audio = [entry["wall"] for entry in service.record("audio", wire) if entry["direction"] == "in"]
     steady = [s for s in probe.stretches() if s[2] and s[1] - s[0] > STEADY_S]
@@ -111,7 +92,7 @@ def test_it_shines_steadily_while_audio_leaves_and_only_then(
     section.note(
         "looks at the pin", f"{len(probe.samples)}, at most {probe.gap_s() * 1000:.0f} ms apart"
     )
-    section.note("states in the journal", " → ".join(states(lit, mark)))
+    section.note("states in the journal", " → ".join(states(kitchen, mark)))
     assert not probe.lit_at(begun_s + probe.gap_s())
     assert not dark
     assert len(steady) == 1
@@ -119,13 +100,13 @@ def test_it_shines_steadily_while_audio_leaves_and_only_then(
     assert steady[0][1] >= audio[-1] - probe.gap_s()
 
 
-def test_a_tap_stops_the_reply(lit: Kitchen, section: Section) -> None:
+def test_a_tap_stops_the_reply(kitchen: Kitchen, section: Section) -> None:
     """Press and release during a reply: an edge on the pin ends it."""
-    board = lit.board
+    board = kitchen.board
     mark = board.mark()
-    speech = lit.say(sentence(3, 4.0))
+    speech = kitchen.say(sentence(3, 4.0))
     board.wait_event("reply_started", since=mark)
-    press(board.qemu, 0.3)
+    press(board, 0.3)
     pressed = board.wait_event("button", since=mark)
     turn = board.wait_event("turn", since=mark)
     speech.end()
@@ -135,27 +116,27 @@ def test_a_tap_stops_the_reply(lit: Kitchen, section: Section) -> None:
     assert turn["AGENTD_INTERRUPTED"] == "yes"
 
 
-def test_a_long_press_mutes(lit: Kitchen, section: Section) -> None:
+def test_a_long_press_mutes(kitchen: Kitchen, section: Section) -> None:
     """Held for four seconds the button mutes; held again it unmutes."""
-    board = lit.board
+    board = kitchen.board
     mark = board.mark()
-    press(board.qemu, 4.5)
+    press(board, 4.5)
     board.wait_event("muted", since=mark)
-    wire = lit.service.mark()
-    lit.say(sentence(4, 1.5)).end()
-    assert not lit.service.record("audio", wire)
+    wire = kitchen.service.mark()
+    kitchen.say(sentence(4, 1.5)).end()
+    assert not kitchen.service.record("audio", wire)
     mark = board.mark()
-    press(board.qemu, 4.5)
+    press(board, 4.5)
     board.wait_event("unmuted", since=mark)
     board.wait_event("capture_back", since=mark)
     section.note("held 4.5 s", "muted; nothing of what was then said was sent; held again: unmuted")
 
 
-def test_a_killed_daemon_leaves_no_light_behind(lit: Kitchen, section: Section) -> None:
+def test_a_killed_daemon_leaves_no_light_behind(kitchen: Kitchen, section: Section) -> None:
     """Killed while the light says that audio leaves: the light goes out."""
-    board = lit.board
+    board = kitchen.board
     mark = board.mark()
-    speech = lit.say(sentence(5, 4.0))
+    speech = kitchen.say(sentence(5, 4.0))
     board.wait_event("uplink_opened", since=mark)
     assert board.qemu.pins() >> LED_LINE & 1
     with Probe(board.qemu, LED_LINE) as probe:
@@ -163,16 +144,16 @@ def test_a_killed_daemon_leaves_no_light_behind(lit: Kitchen, section: Section) 
         killed_s = time.time()
         board.wait_event("ready", since=mark)
     speech.end()
-    lit.wait_connected(mark)
+    kitchen.wait_connected(mark)
     dark = next(at_s for at_s, lit_ in probe.samples if at_s > killed_s - 1 and not lit_)
     section.note("kill -9 to darkness", f"{max(0.0, dark - killed_s):.1f} s")
 
 
-def press(qemu: Qemu, seconds: float) -> None:
-    """Hold the button, which connects the pin to ground."""
-    qemu.set_pin(BUTTON_LINE, high=False)
-    time.sleep(seconds)  # a finger
-    qemu.set_pin(BUTTON_LINE, high=True)
+def press(board: Board, seconds: float) -> None:
+    """Hold the button, which connects the pin to ground, for so long by the machine's clock."""
+    board.qemu.set_pin(BUTTON_LINE, high=False)
+    board.run(f"sleep {seconds}")
+    board.qemu.set_pin(BUTTON_LINE, high=True)
 
 
 def states(kitchen: Kitchen, since: int) -> list[str]:

@@ -3,8 +3,9 @@
 The machine is killed at random moments of a conversation and switched on again with the same disk.
 What its kernel had not yet written is lost, as it would be; what the disk had acknowledged stays.
 The state file is copied aside at each boot before agentd starts: it is whole, and its handle is one
-that the service gave out; then the conversation goes on. Between the cuts the machine starts
-without NetworkManager and the USB speaker, to have time for more of them.
+that the service gave out; then the conversation goes on. At further moments the machine stands
+still while its disk is copied, and the copy is looked into as if the power had been cut there.
+Between the cuts the machine starts without NetworkManager and the USB speaker, to save time.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from tests.machine.board import Board
 from tests.machine.image import Image
 from tests.machine.install import Installed
 from tests.machine.kitchen import Kitchen, Service, sentence
+from tests.machine.moments import freeze, state_files
 from tests.machine.qemu import Hardware, overlay
 from tests.machine.report import Section
 from tests.rig.netns import Namespace
@@ -34,6 +36,8 @@ CUTS = int(os.environ.get("CUTS", "30"))
 BUDGET_S = float(os.environ.get("CUTS_BUDGET_S", "1500"))
 """No further cut is begun after this time; the report says how many there were."""
 SEED = 7
+LOOKS = 4
+"""How often the disk is looked at in each conversation, besides the cut that ends it."""
 LONGEST_S = 14.0
 """Speech, reply, and the five seconds that agentd lets pass between two writes of a document."""
 
@@ -80,11 +84,13 @@ class Tally:
     unknown: list[str] = field(default_factory=list)
     first_words: Counter[str] = field(default_factory=Counter)
     boot_s: list[float] = field(default_factory=list)
-    kernel_recovered: int = 0
+    looks: int = 0
 
 
 @pytest.fixture(scope="module")
-def fragile(image: Image, product: Installed, namespace: Namespace) -> Iterator[Kitchen]:
+def fragile(
+    image: Image, product: Installed, namespace: Namespace, alone: None
+) -> Iterator[Kitchen]:
     """A machine of its own that has had one conversation, switched off."""
     with tempfile.TemporaryDirectory(prefix="agentd-machine-") as folder:
         work = Path(folder)
@@ -135,36 +141,53 @@ def wake(kitchen: Kitchen, tally: Tally) -> None:
     tally.boot_s.append(time.monotonic() - started_s)
     tally.first_words[first["AGENTD_EVENT"]] += 1
     tally.torn += [entry["MESSAGE"] for entry in board.events("state_quarantined")]
-    files = json.loads(board.run(_READ))
-    given = handles(kitchen.service)
+    judge(json.loads(board.run(_READ)), handles(kitchen.service), tally)
+
+
+def judge(files: dict[str, str], given: list[str], tally: Tally) -> None:
+    """Decode every state file; tell which of the service's handles is in it."""
+    newest = -1
     for name, text in files.items():
         try:
             document = decode(name, text.encode())
         except ValueError as error:
             tally.torn.append(f"{name}: {error}")
             continue
-        if "handle" in document:
-            if document["handle"] in given:
-                behind = len(given) - 1 - given.index(document["handle"])
-                tally.ages["newest" if behind == 0 else f"{behind} older"] += 1
-            else:
-                tally.unknown.append(name)
-    if not any("handle" in text for text in files.values()):
-        tally.ages["no handle"] += 1
+        kept = [entry["handle"] for entry in document.get("handles", [])]
+        tally.unknown += [name for handle in kept if handle not in given]
+        newest = max([newest, *(given.index(handle) for handle in kept if handle in given)])
+    behind = len(given) - 1 - newest
+    age = "none" if newest < 0 else "the newest" if behind == 0 else f"{behind} before the newest"
+    tally.ages[age] += 1
 
 
 def talk_until_cut(kitchen: Kitchen, tally: Tally, chance: random.Random) -> None:
-    """Say something, and pull the plug at a random moment of what follows."""
+    """Say something, and pull the plug at a random moment of what follows.
+
+    On the way the disk is looked at as it would have been left at other moments.
+    """
     board = kitchen.board
     mark = board.mark()
-    speech = kitchen.say(sentence(chance.randrange(8), 2.0))
+    kitchen.say(sentence(chance.randrange(8), 2.0))
     board.wait_event("uplink_opened", since=mark)
-    time.sleep(chance.uniform(0, LONGEST_S))  # the moment of the cut is the experiment
+    begun_s = time.monotonic()
+    moments = sorted(chance.uniform(0, LONGEST_S) for _ in range(LOOKS + 1))
+    copies = []
+    for number, moment_s in enumerate(moments):
+        # The moment is the experiment.
+        time.sleep(max(0.0, begun_s + moment_s - time.monotonic()))
+        if number < LOOKS:
+            copy = board.work / f"moment-{number}.qcow2"
+            freeze(board.qemu, board.disk, copy)
+            copies.append((copy, handles(kitchen.service)))
     state = [entry["AGENTD_AFTER"] for entry in board.events("state")]
-    tally.moments[state[-1] if state else "?"] += 1
     board.cut_power()
-    del speech
+    tally.moments[state[-1] if state else "?"] += 1
     tally.cuts += 1
+    for copy, given in copies:
+        tally.looks += 1
+        files = {name: text.decode(errors="replace") for name, text in state_files(copy).items()}
+        judge(files, given, tally)
 
 
 def handles(service: Service) -> list[str]:
@@ -187,6 +210,7 @@ def write(section: Section, tally: Tally, begun_s: float) -> None:
     section.note(
         "cuts", f"{tally.cuts} in {(time.monotonic() - begun_s) / 60:.0f} min, seed {SEED}"
     )
+    section.note("further moments at which the disk was looked at", str(tally.looks))
     section.note("state of the device when it was cut", counted(tally.moments))
     section.note("state files torn or put aside", str(len(tally.torn)))
     section.note("handle on the disk, of those the service had given out", counted(tally.ages))

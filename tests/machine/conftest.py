@@ -59,7 +59,23 @@ def time_server(namespace: Namespace) -> Iterator[TimeServer]:
 
 
 @pytest.fixture(scope="session")
-def kitchen(image: Image, product: Installed, namespace: Namespace) -> Iterator[Kitchen]:
+def shared() -> list[Board]:
+    """The machine that checks share, while there is one."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def alone(shared: list[Board]) -> None:
+    """No other machine is on: two would take each other's time."""
+    for board in shared:
+        if board.is_on:
+            board.switch_off()
+
+
+@pytest.fixture(scope="session")
+def kitchen(
+    image: Image, product: Installed, namespace: Namespace, shared: list[Board]
+) -> Iterator[Kitchen]:
     """A machine that is on, with the daemon connected."""
     with tempfile.TemporaryDirectory(prefix="agentd-machine-") as folder:
         work = Path(folder)
@@ -70,8 +86,21 @@ def kitchen(image: Image, product: Installed, namespace: Namespace) -> Iterator[
             kitchen = Kitchen(board, service)
             kitchen.furnish()
             kitchen.start()
+            shared.append(board)
             yield kitchen
-            board.switch_off()
+            if board.is_on:
+                board.switch_off()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the checks in the order of the report, whatever their files are called."""
+
+    def place(item: pytest.Item) -> int:
+        check = item.path.stem.removeprefix("check_")
+        ours = item.path.parent == Path(__file__).parent
+        return pages.ORDER.index(check) if ours and check in pages.ORDER else -1
+
+    items.sort(key=place)
 
 
 @pytest.fixture

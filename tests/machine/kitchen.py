@@ -22,7 +22,7 @@ import numpy as np
 from agentd.emulator.control import ControlClient
 from benchmarks.speech import RATE_HZ, Clip, Samples, read_wav, utterance
 from tests.machine.board import Board, Entry
-from tests.machine.qemu import SERVICE
+from tests.machine.qemu import BUTTON_LINE, SERVICE
 from tests.package.roots import PROJECT
 from tests.rig.netns import Namespace
 
@@ -48,6 +48,11 @@ playback_device = "{SPEAKER}"
 # Speaker and microphone do not hear each other.
 echo_cancellation = "hardware"
 keep_alive = false
+[gpio]
+chip = 0
+status_led = {LED_LINE}
+status_pwm = false
+button = {BUTTON_LINE}
 """
 # Where the service's certificate is from, and more time than a real processor would be given.
 DROPIN: Final = """\
