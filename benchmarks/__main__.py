@@ -10,7 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from agentd.audio.echo import is_installed as installed
 from benchmarks import (
+    barge_in,
     measure_breaks,
     measure_paths,
     measure_scene,
@@ -24,6 +26,7 @@ from benchmarks.results import Results, rows
 from benchmarks.service import Service
 from benchmarks.speech import words
 from benchmarks.systems import SYSTEMS, System, reason_to_skip
+from benchmarks.voice_gate import audio_directory
 from tests.rig.sound import SoundRig, missing_programs
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,7 +44,9 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="about three minutes, one round")
     parser.add_argument("--rounds", type=int, metavar="N", help="conversations with each system")
-    parser.add_argument("--only", choices=[*PARTS, "stages"], action="append", help="repeat it")
+    parser.add_argument(
+        "--only", choices=[*PARTS, "stages", "echo"], action="append", help="repeat it"
+    )
     parser.add_argument("--systems", choices=SYSTEMS, action="append", help="repeat it")
     parser.add_argument(
         "--json", type=Path, default=ROOT / "benchmarks" / "results" / "last.json", metavar="FILE"
@@ -74,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     effort = QUICK if args.quick else FULL
     effort = replace(effort, rounds=args.rounds or effort.rounds)
     begin_s, load = time.monotonic(), os.getloadavg()[0]
-    parts = args.only or [*PARTS, "stages"]
+    parts = args.only or [*PARTS, "stages", *(() if args.quick else ("echo",))]
     systems = chosen(args.systems, results, effort)
     if missing := missing_programs():
         results.skip(f"everything with sound: {', '.join(missing)} missing")
@@ -90,6 +95,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(plain(rows(results, titles)))
     if costs:
         print("\n" + plain(stage_rows(costs)))
+    if "echo" in parts:
+        print("\nSomebody speaks over replies that the microphone hears (virtual clock):\n")
+        print(plain(barge_in.table()))
+        if audio_directory() and installed():
+            from benchmarks import echo
+
+            print("\nThe same with recorded rooms and voices:\n")
+            echo.main()
     for why in results.skipped:
         print(f"not measured: {why}")
     write_json(args.json, run, results, costs)

@@ -8,6 +8,9 @@ runs it. It is heard some 150 to 200 ms after the speaker; a real room would add
 
 Programs that start one after the other leave sound between them, and a busy machine leaves more;
 it would stay there for ever as a longer way. So what waits for more than `MOST_MS` is dropped.
+
+Every tear is a line on stderr (`SoundRig.tears`): air does not tear, so what was measured then is
+the machine.
 """
 
 from __future__ import annotations
@@ -19,6 +22,8 @@ import struct
 import subprocess
 import sys
 import termios
+import threading
+import time
 from typing import IO
 
 import numpy as np
@@ -28,6 +33,7 @@ RATE_HZ = 16_000
 BLOCK = 160
 LATENCY_MS = 20
 MOST_MS = 60
+HELD_UP_S = 0.1
 
 Response = NDArray[np.float32]
 
@@ -94,21 +100,46 @@ def main() -> None:
     said = subprocess.Popen(
         # Much in hand, or a busy machine tears the echo; to a canceller that is a new room.
         ["pacat", "--playback", *form, f"--device={sink}", f"--latency-msec={8 * LATENCY_MS}",
-         "--client-name=rig-room"],
+         "--client-name=rig-room", "--verbose"],
         stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )  # fmt: skip
     assert heard.stdout is not None
     assert said.stdin is not None
+    assert said.stderr is not None
+    threading.Thread(target=_tell_underruns, args=(said.stderr,), daemon=True).start()
+    begun, last_s = False, 0.0
     try:
         while len(raw := _read(heard.stdout)) == 2 * BLOCK:
             echo = room.feed(np.frombuffer(raw, "<i2").astype(np.float32))
+            now_s = time.monotonic()
+            if begun and now_s - last_s > HELD_UP_S:
+                tell(f"held up for {now_s - last_s:.2f} s")
+            last_s = now_s
             if waiting_ms(heard.stdout, said.stdin) > MOST_MS:
+                if begun:
+                    tell("dropped a block")
                 continue
+            begun = True
             said.stdin.write(np.clip(np.rint(echo), -32_768, 32_767).astype("<i2").tobytes())
             said.stdin.flush()
     finally:
         heard.terminate()
         said.terminate()
+
+
+def tell(tear: str) -> None:
+    """Write down that sound was torn."""
+    print(f"tear: {tear}", file=sys.stderr, flush=True)
+
+
+def _tell_underruns(words: IO[bytes]) -> None:
+    underruns = 0
+    for line in words:
+        # Once before the first sound, always.
+        underruns += b"underrun" in line
+        if b"underrun" in line and underruns > 1:
+            tell("ran dry")
 
 
 def _read(pipe: IO[bytes]) -> bytes:

@@ -265,13 +265,15 @@ class SoundRig:
     def _room(self, response: Path, gain_db: float) -> Iterator[None]:
         gain = 10 ** (gain_db / 20)
         command = [sys.executable, "-m", "tests.rig.room", "spk.monitor", "mic", str(response)]
-        process = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "TERM", *command, str(gain)],
-            env=self.child_env(),
-            cwd=Path(__file__).parents[2],
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        with (self.home / "room.log").open("ab") as log:
+            process = subprocess.Popen(
+                ["setpriv", "--pdeathsig", "TERM", *command, str(gain)],
+                env=self.child_env(),
+                cwd=Path(__file__).parents[2],
+                stdin=subprocess.DEVNULL,
+                stderr=log,
+                start_new_session=True,
+            )
         try:
             deadline = time.monotonic() + START_S
             while not self._names("rig-room"):
@@ -283,6 +285,12 @@ class SoundRig:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGTERM)
             process.wait()
+
+    def tears(self) -> list[str]:
+        """Return how the machine tore the sound in a room, if it was too busy for it."""
+        path = self.home / "room.log"
+        text = path.read_text(errors="replace") if path.exists() else ""
+        return [line for line in text.splitlines() if line.startswith("tear: ")]
 
     def _names(self, client: str) -> bool:
         inputs = self._list("sink-inputs")
