@@ -79,6 +79,30 @@ def test_a_rotated_key_is_taken_into_use(speaker: Speaker) -> None:
     assert machine.events("ready", after=cursor)
 
 
+def test_a_key_can_be_encrypted_to_the_machine(speaker: Speaker) -> None:
+    """With the drop-in from the examples no plain key is on the disk, a second one included."""
+    machine = speaker.machine
+    dropin = "/etc/systemd/system/agentd.service.d/encrypted-credentials.conf"
+    machine.run(f"cp /usr/share/doc/agentd/examples/encrypted-credentials.conf {dropin}")
+    machine.write("/etc/credstore/google-application-credentials", "{}", "0600")
+    machine.run("systemctl daemon-reload")
+    speaker.set_key()
+    speaker.wait_connected()
+    plain = machine.run("ls -A /etc/credstore")
+    stored = machine.run("cd /etc/credstore.encrypted && stat -c '%n %a %U' *").splitlines()
+    readable = machine.ask(f"grep -rlsF {KEY} /etc /var/lib /usr/share").stdout
+    machine.run(f"agentd-set-key --remove; rm {dropin}; systemctl daemon-reload")
+    speaker.set_key()
+    speaker.wait_connected()
+    assert plain == ""
+    assert readable == ""
+    assert {line.split()[0] for line in stored} == {
+        "gemini-api-key",
+        "google-application-credentials",
+    }
+    assert "gemini-api-key 600 root" in stored
+
+
 def test_no_secret_is_in_the_environment_or_the_arguments(speaker: Speaker) -> None:
     """The key is in the daemon's credential directory alone."""
     machine = speaker.machine
@@ -150,6 +174,17 @@ def test_every_entry_has_an_id_and_every_id_a_text(speaker: Speaker) -> None:
             assert f"-- {identifier}" in catalog
     explained = machine.run("journalctl --no-pager -x -u agentd AGENTD_EVENT=ready")
     assert "Defined-By: agentd" in explained
+
+
+def test_the_catalog_speaks_indonesian(speaker: Speaker) -> None:
+    """In a machine that has the locale, `journalctl -x` explains in Indonesian."""
+    machine = speaker.machine
+    machine.apt("--no-install-recommends install locales")
+    machine.run("localedef -i id_ID -f UTF-8 id_ID.UTF-8")
+    ask = "journalctl --no-pager -x -u agentd -n 1 AGENTD_EVENT=ready"
+    text = machine.run(ask, env={"LANG": "id_ID.UTF-8"})
+    assert "agentd siap" in text, text
+    assert "agentd is ready" in machine.run(ask)
 
 
 def test_events_can_be_asked_for_by_field(speaker: Speaker) -> None:

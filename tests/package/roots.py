@@ -24,8 +24,8 @@ BASE: Final = (
     "systemd systemd-sysv dbus udev ca-certificates iproute2 procps "
     "pulseaudio pulseaudio-utils libasound2-plugins bash-completion man-db"
 ).split()
-# What one test installs and uses.
-TOOLS: Final = ["autopkgtest", "dpkg-dev"]  # the latter is wanted by the former, for any test
+# What single tests install and use; dpkg-dev is wanted by autopkgtest, whatever the test.
+TOOLS: Final = ["autopkgtest", "dpkg-dev", "locales"]
 
 
 def cache() -> Path:
