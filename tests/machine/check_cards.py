@@ -94,7 +94,7 @@ def test_the_microphone_vanishes_in_mid_speech(kitchen: Kitchen, section: Sectio
 def test_a_busy_microphone_is_told_with_its_remedy(kitchen: Kitchen, section: Section) -> None:
     """A3: another program has the card when the daemon starts; when it is free it listens."""
     board = kitchen.board
-    board.run("systemctl stop agentd", timeout_s=300)
+    board.run("systemctl stop agentd", timeout_s=600)
     other = board.begin(f"exec arecord -q -D {MOUTH.replace('DEV=0', 'DEV=1')} -f dat /dev/null")
     mark = board.mark()
     board.run("systemctl start agentd", timeout_s=600)

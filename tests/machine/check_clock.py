@@ -59,19 +59,19 @@ def test_it_waits_for_the_time_and_goes_on_where_it_was(
     board = stopped.board
     time_server.silent = True
     board.switch_on(_AFTER)
-    ready = board.wait_event("ready", timeout_s=300)
+    ready = board.wait_event("ready", timeout_s=600)
     board.wait_booted()
     section.note("clock at start, no network", date(board))
     section.note("power on to READY", f"{ready['at_s']:.0f} s after the kernel's start")
     board.qemu.set_link(up=True)
-    refused = board.wait_event("refused", "disconnected", timeout_s=300)
+    refused = board.wait_event("refused", "disconnected", timeout_s=600)
     section.note("link up, time unknown, told as", refused["MESSAGE"])
     dials = len(board.events("connecting"))
     time_server.silent = False
     began_s = board.now_s()
     # timesyncd asks again in half a minute; whoever connects it by hand does not wait either.
     board.run("systemctl restart systemd-timesyncd")
-    resumed = board.wait_event("resumed", "session_fresh", timeout_s=400)
+    resumed = board.wait_event("resumed", "session_fresh", timeout_s=900)
     turn = stopped.converse(sentence(2, 1.5))
     section.note("clock after the synchronisation", date(board))
     section.note("time known to session", f"{resumed['at_s'] - began_s:.1f} s")

@@ -137,7 +137,7 @@ def wake(kitchen: Kitchen, tally: Tally) -> None:
     board = kitchen.board
     started_s = time.monotonic()
     board.switch_on(_SLIM_BOOT)
-    first = board.wait_event("resumed", "session_fresh", timeout_s=400)
+    first = board.wait_event("resumed", "session_fresh", timeout_s=900)
     tally.boot_s.append(time.monotonic() - started_s)
     tally.first_words[first["AGENTD_EVENT"]] += 1
     tally.torn += [entry["MESSAGE"] for entry in board.events("state_quarantined")]

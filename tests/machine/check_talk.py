@@ -33,14 +33,11 @@ def test_apt_installs_it_on_the_booted_machine(
     """The package is configured, and the kernel is Debian's own for arm64."""
     board = kitchen.board
     section.note("machine", MODEL)
-    section.note("kernel", board.run("uname -srvm").strip())
+    section.note("kernel", board.run("uname -srvm"))
     section.note(
         "system", board.run(". /etc/os-release; echo $PRETTY_NAME $(cat /etc/debian_version)")
     )
     section.note("package", product.package)
-    section.note("power on to commands, base system", f"{product.boot_s:.0f} s")
-    section.note("start of base system, as systemd has it", product.systemd)
-    section.note("apt-get install, byte code included", f"{product.apt_s:.0f} s")
     assert "Setting up agentd" in product.apt
     assert board.run("uname -m").strip() == "aarch64"
     assert board.run("dpkg-query -W -f='${db:Status-Status}' agentd") == "installed"
@@ -83,9 +80,9 @@ def test_spoken_words_reach_the_service_and_the_answer_the_speaker(
         "overruns, underruns", f"{count(kitchen, 'frames_lost')}, {count(kitchen, 'underrun')}"
     )
     section.excerpt(board.told(mark))
-    assert sent > 0.5
-    assert said > 0.5
-    assert said > 2 * other
+    assert sent > 0.9
+    assert said > 0.75
+    assert other < 0.3
 
 
 def test_nothing_is_denied_to_it(kitchen: Kitchen) -> None:

@@ -148,7 +148,7 @@ class Kitchen:
 
     def wait_connected(self, since: int = 0) -> Entry:
         """Wait until the daemon has a session, fresh or resumed."""
-        return self.board.wait_event("session_fresh", "resumed", since=since, timeout_s=240)
+        return self.board.wait_event("session_fresh", "resumed", since=since, timeout_s=600)
 
     def say(self, clip: Clip) -> Speech:
         """Speak into the microphone; returns at once."""
@@ -161,7 +161,7 @@ class Kitchen:
         """Say something and listen to the whole reply; return the journal's entry of the turn."""
         mark = self.board.mark()
         speech = self.say(clip)
-        turn = self.board.wait_event("turn", "turn_failed", since=mark, timeout_s=240)
+        turn = self.board.wait_event("turn", "turn_failed", since=mark, timeout_s=600)
         speech.end()
         return turn
 

@@ -17,6 +17,7 @@ PAGE: Final = PROJECT / "docs/tested-on.md"
 ORDER: Final = ("talk", "light", "cards", "uplinks", "cost", "clock", "power")
 """Of the checks: first those that share a machine."""
 
+_LINES: Final = 40
 _HEAD: Final = """\
 # Tested on
 
@@ -46,11 +47,12 @@ class Section:
 
     def note(self, what: str, value: str) -> None:
         """Add a measured value."""
-        self.rows.append((what, value))
+        self.rows.append((what, value.strip()))
 
     def excerpt(self, lines: str) -> None:
-        """Add lines of the journal."""
-        self.journal += lines.rstrip() + "\n"
+        """Add lines of the journal; what an overrun lost is counted in the figures."""
+        kept = [line for line in lines.splitlines() if " frames_lost: " not in line]
+        self.journal += "\n".join(kept[:_LINES]) + "\n"
 
 
 def save(section: Section) -> None:
