@@ -7,7 +7,7 @@ microphone's sink, 10 ms at a time. The sound server adds what others say there.
 runs it. It is heard some 150 to 200 ms after the speaker; a real room would add 1 to 10 ms.
 
 Programs that start one after the other leave sound between them, and a busy machine leaves more;
-it would stay there for ever as a longer way. So what waits for more than `MOST_MS` is dropped.
+it would stay there for ever as a longer way. So what has waited for a whole second is dropped.
 
 Every tear is a line on stderr (`SoundRig.tears`): air does not tear, so what was measured then is
 the machine.
@@ -24,6 +24,7 @@ import sys
 import termios
 import threading
 import time
+from collections import deque
 from typing import IO
 
 import numpy as np
@@ -32,8 +33,9 @@ from numpy.typing import NDArray
 RATE_HZ = 16_000
 BLOCK = 160
 LATENCY_MS = 20
-MOST_MS = 60
+STANDING_MS = 30
 HELD_UP_S = 0.1
+SECOND = 100  # blocks
 
 Response = NDArray[np.float32]
 
@@ -108,19 +110,25 @@ def main() -> None:
     assert said.stdin is not None
     assert said.stderr is not None
     threading.Thread(target=_tell_underruns, args=(said.stderr,), daemon=True).start()
-    begun, last_s = False, 0.0
+    begun, last_s, skip = False, 0.0, 0
+    pending_ms: deque[float] = deque(maxlen=SECOND)
     try:
         while len(raw := _read(heard.stdout)) == 2 * BLOCK:
             echo = room.feed(np.frombuffer(raw, "<i2").astype(np.float32))
             now_s = time.monotonic()
-            if begun and now_s - last_s > HELD_UP_S:
+            if last_s and now_s - last_s > HELD_UP_S:
                 tell(f"held up for {now_s - last_s:.2f} s")
             last_s = now_s
-            if waiting_ms(heard.stdout, said.stdin) > MOST_MS:
-                if begun:
-                    tell("dropped a block")
+            pending_ms.append(waiting_ms(heard.stdout, said.stdin))
+            if skip:
+                skip -= 1
                 continue
-            begun = True
+            if len(pending_ms) == SECOND and min(pending_ms) > STANDING_MS:
+                skip = round(min(pending_ms) / 10)
+                pending_ms.clear()
+                if begun:
+                    tell(f"dropped {skip} blocks")
+                begun = True
             said.stdin.write(np.clip(np.rint(echo), -32_768, 32_767).astype("<i2").tobytes())
             said.stdin.flush()
     finally:
