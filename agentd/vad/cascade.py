@@ -9,6 +9,9 @@ moment, and its opinion of those frames is given in hindsight: a late waking cos
 memory is never cleared: fresh from a reset it misses 3 % of the speech in a reverberant room, with
 the memory of earlier speech in that room 0.1 %. The decision is always the neural one's; the cheap
 one saves its work, and because it must agree first, the neural one may be a little less sure.
+
+Its memory of a word outlives the word by two or three chunks. In a quiet room that is known better:
+a frame at the level of the room is silence. In noise, soft speech may be no louder than the room.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Protocol
 
+from agentd.audio.formats import SILENCE_DBFS
 from agentd.events import Frame
 from agentd.vad.floor import NoiseFloor
 from agentd.vad.silero import CERTAINLY_NOT, CHUNK_BYTES, Model
@@ -26,6 +30,9 @@ STILL_SPEECH = 0.25  # 0.15 less, as Silero has it
 BACKLOG = 16  # frames that the model hears on waking: 320 ms, ten of its chunks
 SPARKS, SPARK_WINDOW = 2, 4
 CALM = 15  # frames without anything until it sleeps again
+QUIET_DB = 25.0  # by which speech stands above the room for it to count as quiet
+ROOM_DB = 2.0  # a frame so little above the room's noise is at its level
+PEAK_FALL_DB = 0.2  # per frame: the level of speech is remembered for seconds
 AGGRESSIVENESS = 3  # of webrtcvad as a sentry: the only mode that rests in a quiet room
 
 
@@ -48,6 +55,7 @@ class CascadeDetector:
         self._model = model
         self._floor_dbfs = level_floor_dbfs
         self._noise = NoiseFloor()
+        self._peak_dbfs = SILENCE_DBFS
         self._backlog: deque[bytes] = deque(maxlen=BACKLOG)
         self._sparks: deque[bool] = deque(maxlen=SPARK_WINDOW)
         self._awake = False
@@ -100,13 +108,23 @@ class CascadeDetector:
     def _listen(self, pcm: bytes, level_dbfs: float, spark: bool, is_open: bool) -> Judgement:
         self._hear(pcm)
         voiced = self._probability >= (STILL_SPEECH if is_open else SPEECH)
-        if level_dbfs < self._floor_dbfs and not is_open:
+        if self._is_room(level_dbfs) if is_open else level_dbfs < self._floor_dbfs:
             voiced = False
         self._calm = 0 if voiced or spark or is_open else self._calm + 1
         certain = self._probability < CERTAINLY_NOT
         if self._calm >= CALM:
             self._sleep()
         return Judgement(voiced, is_certain=certain)
+
+    def _is_room(self, level_dbfs: float) -> bool:
+        """Say whether a frame is as quiet as a quiet room is when nobody speaks."""
+        self._peak_dbfs = max(level_dbfs, self._peak_dbfs - PEAK_FALL_DB)
+        room_dbfs = self._noise.dbfs
+        return (
+            room_dbfs is not None
+            and self._peak_dbfs >= room_dbfs + QUIET_DB
+            and level_dbfs < room_dbfs + ROOM_DB
+        )
 
     def _hear(self, pcm: bytes) -> None:
         """Let the model hear a frame; its opinion changes with every whole chunk."""

@@ -261,6 +261,26 @@ def test_what_is_below_the_floor_does_not_open_the_gate() -> None:
     assert all(bench.hear(3, -70.0, is_open=True))
 
 
+def test_in_a_quiet_room_its_level_is_silence_whatever_the_model_remembers() -> None:
+    """Speech stands 35 dB above the room; a pause in it is as quiet as the room."""
+    bench = Bench()
+    bench.sentry.fires = True
+    bench.model.probability = 0.9
+    assert all(bench.hear(10, LOUD, is_open=True)[2:])
+    assert not any(bench.hear(5, QUIET + 1, is_open=True))
+    assert all(bench.hear(5, QUIET + 10, is_open=True))
+
+
+def test_in_noise_soft_speech_may_be_as_quiet_as_the_room() -> None:
+    """Speech stands 15 dB above it; the model is believed."""
+    bench = Bench()
+    bench.hear(200, -35.0)
+    bench.sentry.fires = True
+    bench.model.probability = 0.9
+    assert all(bench.hear(10, LOUD, is_open=True)[2:])
+    assert all(bench.hear(5, -34.0, is_open=True))
+
+
 def test_a_cut_forgets_the_words_and_not_the_room() -> None:
     """The model's memory of the room is worth 3 % of far speech."""
     bench = Bench()
