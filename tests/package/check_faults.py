@@ -294,10 +294,12 @@ KNOCK = """
 import json, os, signal, socket
 def ask(*lines, read=True):
     link = socket.socket(socket.AF_UNIX); link.settimeout(30)
+    try: link.connect("/run/agentd/control.sock")
+    except OSError as error: return type(error).__name__
     try:
-        link.connect("/run/agentd/control.sock")
         for line in lines: link.sendall(line)
-        return link.makefile().readline() if read else link
+    except OSError: pass  # refused at the door: the reason is there to be read
+    try: return link.makefile().readline() if read else link
     except OSError as error: return type(error).__name__
 """
 HOSTILE = (
