@@ -30,7 +30,7 @@ def machine(connected: Speaker) -> Iterator[Machine]:
 
 def text_after(machine: Machine, cursor: str) -> str:
     """Return the journal of the unit after a cursor, as text."""
-    return machine.run(f"journalctl --no-pager -u agentd -o cat --after-cursor='{cursor}'")
+    return machine.run(f"journalctl --no-pager -u agentd -o cat --cursor='{cursor}'")
 
 
 def wait_abort(machine: Machine, cursor: str) -> None:

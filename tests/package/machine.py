@@ -269,10 +269,11 @@ class Machine:
 
     def journal(self, *matches: str, after: str = "") -> list[dict[str, Any]]:
         """Return entries that match (as for journalctl), oldest first, after a cursor."""
-        since = f"--after-cursor={shlex.quote(after)}" if after else ""
+        # Not --after-cursor: with a match, journalctl 252 takes the first entry for the cursor's.
+        since = f"--cursor={shlex.quote(after)}" if after else ""
         words = " ".join(shlex.quote(match) for match in matches)
         text = self.run(f"journalctl --no-pager -q -o json --all {since} {words}")
-        return list(_entries(text))
+        return [entry for entry in _entries(text) if entry["__CURSOR"] != after]
 
     def events(self, name: str = "", after: str = "") -> list[dict[str, Any]]:
         """Return agentd's own events, all of them or those of one name."""
