@@ -127,7 +127,7 @@ def told(request: pytest.FixtureRequest) -> Iterator[None]:
     since = kitchen.board.mark() if kitchen else 0
     yield
     if kitchen:
-        print(kitchen.board.told(since)[-12000:])
+        print(kitchen.board.told()[:4000], "\n…\n", kitchen.board.told(since)[-12000:])
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
