@@ -3,7 +3,7 @@
 The package is installed by apt in the booted machine and runs under the unit's sandbox as shipped.
 Recorded speech is played into the loopback card that is its microphone; the service is the emulator
 outside the machine, which answers with the user's own words; the answer is looked for in the WAV
-that QEMU records of the USB speaker, 20 ms by 20 ms, by correlation.
+that QEMU records of the USB speaker, 40 ms by 40 ms, by correlation.
 """
 
 from __future__ import annotations
