@@ -247,7 +247,9 @@ class _Client:
         """Send status until the client says anything or goes away."""
         async with asyncio.TaskGroup() as both:
             sender = both.create_task(self._send_status())
-            await self._reader.read(1)
+            # Killed with words of ours unread, a client leaves a reset instead of an end.
+            with contextlib.suppress(OSError):
+                await self._reader.read(1)
             sender.cancel()
 
     async def _send_status(self) -> None:

@@ -510,6 +510,26 @@ def test_a_watcher_sees_each_change(tmp_path: Path) -> None:
     assert asyncio.run(scenario()) == [70, 40, 10]
 
 
+def test_a_watcher_that_is_killed_leaves_no_trace(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """C1: dying with the status unread resets the connection, and that is no fault of ours."""
+
+    async def main() -> None:
+        async with Daemon(tmp_path / "control.sock").running() as daemon:
+            with socket.socket(socket.AF_UNIX) as watcher:
+                watcher.connect(str(daemon.path))
+                watcher.sendall(b'{"jsonrpc":"2.0","id":1,"method":"watch"}\n')
+                await until(lambda: bool(daemon.server._watchers))
+                # The answer and the first status wait to be read, and never are.
+                await asyncio.to_thread(watcher.recv, 1)
+            await until(lambda: not daemon.server._clients)
+            assert not daemon.server._watchers
+
+    asyncio.run(main())
+    assert caplog.text == ""
+
+
 def test_watching_ends_when_the_watcher_leaves(tmp_path: Path) -> None:
     """No sender is left running for nobody."""
 
