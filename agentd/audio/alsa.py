@@ -15,7 +15,8 @@ its device vanishes (PortAudio #1037, #930, #1074). Injected here: a source or s
 server killed end the stream at once (`is_active`), a device that stalls hangs only
 `Pa_StopStream`, which is not used, and a sound server that hangs takes `Pa_CloseStream` with it.
 Then the thread is abandoned, sound goes on over a new stream as soon as there is one, and
-`StreamWedged` lets the daemon restart at a quiet moment.
+`StreamWedged` tells that `systemctl restart agentd` gets the thread back. A microphone that stays
+silent over it starves the watchdog, which restarts the daemon.
 """
 
 from __future__ import annotations
