@@ -63,9 +63,8 @@ class FileCapture:
         reader = _Reader(self._path, read_header(self._path), self._channel)
         try:
             self._timeline.begin()
-            done = int(
-                self._timeline.position_s / formats.FRAME_S + 1e-6
-            )  # a whole frame may miss by a bit
+            # A whole frame may miss by a bit.
+            done = int(self._timeline.position_s / formats.FRAME_S + 1e-6)
             reader.skip(done * formats.FRAME_SAMPLES)
             while True:
                 done += 1
