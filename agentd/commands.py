@@ -12,7 +12,7 @@ from typing import Any
 
 from agentd.errors import EXIT_FAILURE, EXIT_OK, ControlError
 from agentd.service.client import ControlClient, NotRunning, socket_path
-from agentd.service.statustext import duration_text, status_sentence
+from agentd.service.statustext import duration_text, not_working, status_sentence
 
 
 def _ask(method: str, **params: object) -> Any:
@@ -40,7 +40,7 @@ def describe(document: Mapping[str, Any]) -> str:
         ("agentd", f"{document['version']}, up {duration_text(document['uptime_s'])}"),
         ("state", status_sentence(document)),
         ("microphone", f"{capture['device']}: {_microphone(capture, document['muted'])}"),
-        ("speaker", f"{playback['device']}: {playback['underruns']} underruns"),
+        ("speaker", f"{playback['device']}: {_speaker(playback)}"),
         ("echo", _echo(audio["echo"])),
         ("network", network["interface"] or ("?" if network["online"] is None else "none")),
         ("session", _session(session)),
@@ -53,8 +53,14 @@ def describe(document: Mapping[str, Any]) -> str:
 def _microphone(capture: Mapping[str, Any], muted: bool) -> str:
     if muted:
         return "closed (muted)"
+    if not capture["alive"]:
+        return not_working(capture) or "opening"
     lost = f", {capture['lost_frames']} frames lost" if capture["lost_frames"] else ""
-    return f"{capture['level_dbfs']:.0f} dBFS{lost}" if capture["alive"] else "not working"
+    return f"{capture['level_dbfs']:.0f} dBFS{lost}"
+
+
+def _speaker(playback: Mapping[str, Any]) -> str:
+    return not_working(playback) or f"{playback['underruns']} underruns"
 
 
 def _echo(echo: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from agentd.commands import describe
 from agentd.errors import EXIT_FAILURE
 from agentd.service.client import ControlClient
-from agentd.service.statustext import duration_text
+from agentd.service.statustext import duration_text, not_working
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -91,8 +91,11 @@ def plain_line(status: Status) -> str:
     """Return the status as one line without figures that move all the time."""
     session, network, turns = status["session"], status["network"], status["turns"]
     connected = "connected" if session["connected"] else f"not connected {session['trouble']}"
+    devices = status["audio"]["capture"], status["audio"]["playback"]
+    lost = [f"{one['device']}: {not_working(one)}" for one in devices if not_working(one)]
     parts = (
         f"{status['state']} ({status['cause']})",
+        *lost,
         connected.strip(),
         f"{session['connections']} connections",
         network["interface"],
@@ -153,7 +156,7 @@ def _level(muted: bool, capture: Status) -> RenderableType:
     if muted:
         return Text("closed", style="bold red")
     if not capture["alive"]:
-        return Text(f"{capture['device']}: no sound", style="red")
+        return Text(f"{capture['device']}: {not_working(capture) or 'opening'}", style="red")
     level = capture["level_dbfs"]
     colour = "red" if level > -3 else "yellow" if level > -12 else "green"
     lost = f"  {capture['lost_frames']} frames lost" if capture["lost_frames"] else ""
@@ -163,8 +166,8 @@ def _level(muted: bool, capture: Status) -> RenderableType:
 def _speaker(playback: Status) -> RenderableType:
     from rich.text import Text
 
-    if not playback["alive"]:
-        return Text(f"{playback['device']}: not working", style="red")
+    if trouble := not_working(playback):
+        return Text(f"{playback['device']}: {trouble}", style="red")
     waiting = f", {playback['buffered_ms']:.0f} ms to play" if playback["buffered_ms"] else ""
     return Text(f"{playback['device']}: {playback['underruns']} underruns{waiting}")
 

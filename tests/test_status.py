@@ -37,14 +37,20 @@ SESSION = SessionStatus(
 ECHO = EchoStatus("canceller", "WebRTC AEC3 is installed", None)
 
 
-def document(*, muted: bool = False, echo: EchoStatus | None = None) -> dict[str, object]:
+def document(
+    *,
+    muted: bool = False,
+    echo: EchoStatus | None = None,
+    capture: CaptureStats = CAPTURE,
+    playback: PlaybackStats = PLAYBACK,
+) -> dict[str, object]:
     """Return the status of a device in the middle of its day."""
     return snapshot(
         state=Derived(DeviceState.IDLE, "idle", None),
         muted=muted,
         session=SESSION,
-        capture=CAPTURE,
-        playback=PLAYBACK,
+        capture=capture,
+        playback=playback,
         echo=echo or ECHO,
         network=NetworkLog().after(LinkChanged(interface="wlan0", online=True)),
         turns=TurnLog().after(TURN),
@@ -93,6 +99,29 @@ def test_the_canceller_tells_how_well_it_does() -> None:
 def test_a_closed_microphone_shows_no_level() -> None:
     """Muted is closed, and said so."""
     assert "plughw:CARD=mic: closed (muted)" in describe(document(muted=True))
+
+
+def test_a_device_that_does_not_work_says_why_and_what_to_do() -> None:
+    """Both of them, whatever the state on top of the ladder is; scripts get it in fields."""
+    shown = document(
+        capture=replace(CAPTURE, alive=False, trouble="mic has ended", remedy="Check its cable"),
+        playback=replace(PLAYBACK, alive=False, trouble="usb is not there", remedy="Plug it in"),
+    )
+    text = describe(shown)
+    assert "state       idle; no microphone, no speaker; session" in text
+    assert "microphone  plughw:CARD=mic: not working: mic has ended. Check its cable" in text
+    assert "speaker     default: not working: usb is not there. Plug it in" in text
+    playback = json.loads(json.dumps(shown))["audio"]["playback"]
+    assert (playback["trouble"], playback["remedy"]) == ("usb is not there", "Plug it in")
+
+
+def test_a_device_that_is_opening_or_closed_in_silence_is_no_trouble() -> None:
+    """At the start, and without `keep_alive`."""
+    text = describe(
+        document(capture=replace(CAPTURE, alive=False), playback=replace(PLAYBACK, alive=False))
+    )
+    assert "plughw:CARD=mic: opening" in text
+    assert "default: 1 underruns" in text
 
 
 def test_other_events_change_no_counter() -> None:

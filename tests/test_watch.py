@@ -87,8 +87,18 @@ def test_everything_is_on_one_picture() -> None:
     ("changes", "words"),
     [
         ({"muted": True}, "closed"),
-        ({"audio__capture__alive": False}, "mic: no sound"),
-        ({"audio__playback__alive": False}, "spk: not working"),
+        ({"audio__capture__alive": False}, "mic: opening"),
+        (
+            {"audio__capture__alive": False, "audio__capture__trouble": "mic has ended",
+             "audio__capture__remedy": "Check its cable"},
+            "mic: not working: mic has ended. Check its cable",
+        ),
+        (
+            {"audio__playback__trouble": "spk has ended", "audio__playback__remedy": "Look at it"},
+            "spk: not working: spk has ended. Look at it",
+        ),
+        # Without keep_alive it is closed while there is nothing to play.
+        ({"audio__playback__alive": False}, "spk: 1 underruns"),
         ({"audio__capture__lost_frames": 7}, "7 frames lost"),
         (
             {"session__connected": False, "session__trouble": "dns", "session__retry_in_s": 5.0},

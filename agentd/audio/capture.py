@@ -27,6 +27,8 @@ class CaptureStats:
     level_dbfs: float  # of the newest frame
     alive: bool
     wedged: int
+    trouble: str = ""  # why it does not work; empty when it does, and when it is closed on purpose
+    remedy: str = ""
 
 
 class SampleClock:
@@ -126,6 +128,7 @@ class Microphone:
     @property
     def stats(self) -> CaptureStats:
         """Return what is known now; the level is worked out only when asked for."""
+        trouble = None if self._supervisor.paused else self._told
         return CaptureStats(
             device=self._device.name,
             frames=self._frames,
@@ -134,6 +137,8 @@ class Microphone:
             level_dbfs=formats.level_dbfs(self._newest),
             alive=self._lost_at_s is None and not self._silent and not self._supervisor.paused,
             wedged=self._wedged,
+            trouble=trouble.cause if trouble else "",
+            remedy=trouble.remedy if trouble else "",
         )
 
     async def _capture(self) -> None:

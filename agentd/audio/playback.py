@@ -54,6 +54,8 @@ class PlaybackStats:
     alive: bool
     late_bytes: int
     wedged: int
+    trouble: str = ""  # why it does not work; empty when it does, and when it is closed on purpose
+    remedy: str = ""
 
 
 class Player:
@@ -145,6 +147,7 @@ class Player:
     @property
     def stats(self) -> PlaybackStats:
         """Return what is known now."""
+        trouble = None if self._supervisor.paused else self._told
         with self._lock:
             return PlaybackStats(
                 device=self._device.name,
@@ -155,6 +158,8 @@ class Player:
                 alive=self._lost_at_s is None and self._played_ever,
                 late_bytes=self._cushion.late_bytes,
                 wedged=self._wedged,
+                trouble=trouble.cause if trouble else "",
+                remedy=trouble.remedy if trouble else "",
             )
 
     # ── inside ────────────────────────────────────────────────────────────────────────────────

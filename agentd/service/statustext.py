@@ -17,6 +17,7 @@ def status_sentence(status: Mapping[str, Any]) -> str:
         part
         for part in (
             _state(status),
+            _devices(status),
             _network(_table(status, "network")),
             _session(session, status.get("uptime_s")),
             _resume(session.get("last_resume_ms")),
@@ -38,6 +39,15 @@ def duration_text(seconds: float) -> str:
     return f"{days} d {hours % 24} h"
 
 
+def not_working(device: Mapping[str, Any]) -> str:
+    """Say why a microphone or speaker does not work and what to do, of `audio.capture` and such.
+
+    Empty while it works, while it is being opened, and when it is closed on purpose.
+    """
+    cause, remedy = device.get("trouble"), device.get("remedy")
+    return f"not working: {cause}. {remedy}" if cause else ""
+
+
 def _table(status: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     value = status.get(key)
     return value if isinstance(value, Mapping) else {}
@@ -49,6 +59,17 @@ def _state(status: Mapping[str, Any]) -> str:
     if state in {"fatal", "offline"} and isinstance(cause, str) and cause:
         state += f" ({cause.replace('_', ' ')})"
     return f"{state}, muted" if status.get("muted") and state != "muted" else state
+
+
+def _devices(status: Mapping[str, Any]) -> str:
+    """Name the devices that do not work, unless the state has: a lost speaker may not top it."""
+    audio = _table(status, "audio")
+    lost = [
+        f"no {name}"
+        for name, key in (("microphone", "capture"), ("speaker", "playback"))
+        if _table(audio, key).get("trouble") and status.get("cause") != f"no_{name}"
+    ]
+    return ", ".join(lost)
 
 
 def _network(network: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import faulthandler
 import json
 import os
 import signal
@@ -27,7 +28,8 @@ from tests.rig.sound import SoundRig
 
 DEADLINE_S = 60.0
 """For everything that is waited for: the machine may be busy with something else."""
-TEST_S = 170.0
+TEST_S = 150.0
+"""For a whole test; pytest's own time-out ends the process half a minute later."""
 POLL_S = 0.05
 PORTAUDIO = "Expression '"
 """PortAudio 19.6 writes to stderr by itself when a device goes; Debian builds it like that."""
@@ -38,13 +40,26 @@ T = TypeVar("T")
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
-    """Run a test's coroutine."""
+    """Run a test's coroutine; one that hangs shows where everybody stands before it is ended."""
 
     async def bounded() -> None:
-        async with asyncio.timeout(TEST_S):
-            await main
+        late = asyncio.get_running_loop().call_later(TEST_S, show_where_everybody_stands)
+        try:
+            async with asyncio.timeout(TEST_S + 1):
+                await main
+        finally:
+            late.cancel()
 
     asyncio.run(bounded())
+
+
+def show_where_everybody_stands() -> None:
+    """Print the stack of every task and every thread."""
+    for task in asyncio.all_tasks():
+        task.print_stack(file=sys.stderr)
+    sys.stderr.flush()
+    # By its number: pytest captures that one, and `sys.stderr` may be none.
+    faulthandler.dump_traceback(file=2)
 
 
 def merged(*configs: Config) -> dict[str, dict[str, Any]]:
@@ -282,6 +297,10 @@ async def speaking(home: Home) -> AsyncIterator[Speaker]:
     await speaker.start()
     try:
         yield speaker
+    except asyncio.CancelledError:
+        print(f"ended by the test's time-out; the daemon said last:\n{speaker.last_words()}")
+        await speaker.kill()
+        raise
     except BaseException:
         await speaker.kill()
         raise

@@ -7,8 +7,10 @@ the user speaks too. What is asserted was recorded at the two sinks, or said by 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,10 @@ import pytest
 
 from agentd.audio import echo
 from agentd.emulator import Emulator, EmulatorOptions
-from tests.e2e.driver import Config, home, recording, run, show, speaking
+from tests.e2e.driver import Config, Speaker, home, merged, recording, run, show, speaking
 from tests.e2e.sounds import MIC_HZ, SPK_HZ, match, needs_words, samples, seconds, word, words
 from tests.rig import room
-from tests.rig.recording import Track, level_dbfs
+from tests.rig.recording import Recorder, Track, level_dbfs
 from tests.rig.sound import SoundRig
 
 pytestmark = [
@@ -65,98 +67,111 @@ def end_s(track: Track) -> float:
     return track.start_s + track.duration_s
 
 
-@pytest.fixture
-def response(tmp_path: Path) -> Path:
-    """A living room, 0.4 s of reverberation."""
-    path = tmp_path / "room.npy"
-    np.save(path, room.synthetic())
-    return path
+@dataclass(frozen=True, slots=True)
+class Household:
+    """A device that listens in a room that echoes, and recordings of both sinks."""
+
+    rig: SoundRig
+    emulator: Emulator
+    speaker: Speaker
+    tracks: Recorder
+
+    async def speak(self, pcm: bytes) -> None:
+        """Say something to its end."""
+        await asyncio.to_thread(self.rig.speak, pcm)
+
+    async def record_s(self, name: str, seconds: float) -> None:
+        """Let so much more be recorded."""
+        await asyncio.to_thread(self.tracks.wait_recorded, name, seconds)
+
+
+@contextlib.asynccontextmanager
+async def household(
+    rig: SoundRig, folder: Path, *, gain_db: float, by: str = "canceller", **audio: str
+) -> AsyncIterator[Household]:
+    """Be at home: the daemon connected and its canceller loaded, the room with this echo."""
+    response = folder / "room.npy"
+    np.save(response, room.synthetic())  # a living room, 0.4 s of reverberation
+    async with Emulator(PARROT) as emulator:
+        with home(folder, emulator, merged(CANCEL, {"audio": audio}), rig) as house:
+            async with speaking(house) as speaker, recording(rig) as tracks:
+                await speaker.wait_event("session_fresh")
+                await speaker.wait_event("echo", by=by)
+                with rig.echo(gain_db=gain_db, response=response):
+                    yield Household(rig, emulator, speaker, tracks)
 
 
 @pytest.mark.parametrize("gain_db", [-6.0, -20.0])
-def test_a_reply_alone_never_opens_the_gate(
-    gain_db: float, rig: SoundRig, response: Path, tmp_path: Path
-) -> None:
+def test_a_reply_alone_never_opens_the_gate(gain_db: float, rig: SoundRig, tmp_path: Path) -> None:
     """Not even the first one, before the canceller knows the room."""
 
     async def main() -> None:
-        async with Emulator(PARROT) as emulator:
-            with home(tmp_path, emulator, CANCEL, rig) as house:
-                async with speaking(house) as speaker, recording(rig) as tracks:
-                    await speaker.wait_event("session_fresh")
-                    await speaker.wait_event("echo", by="canceller")
-                    with rig.echo(gain_db=gain_db, response=response):
-                        for turn in (1, 2):
-                            since = speaker.mark()
-                            await asyncio.to_thread(rig.speak, words(*SENTENCE))
-                            await speaker.wait_event("turn", since=since)
-                            assert len(speaker.told("utterance")) == turn, speaker.last_words()
-                    mic, spk = tracks.track("mic"), tracks.track("spk")
-            assert speaker.told("interrupted") == []
-            assert len(emulator.utterances) == 2
-            replied_s = spk.onset()
-            assert replied_s is not None
-            heard_s = mic.onset(after_s=replied_s, threshold_dbfs=-50.0)
-            assert heard_s is not None, "the room did not echo"
-            assert heard_s - replied_s < 0.5, "the room did not echo"
+        async with household(rig, tmp_path, gain_db=gain_db) as at_home:
+            speaker = at_home.speaker
+            for turn in (1, 2):
+                since = speaker.mark()
+                await at_home.speak(words(*SENTENCE))
+                await speaker.wait_event("turn", since=since)
+                # The room still holds the last word.
+                await at_home.record_s("mic", 1.0)
+                assert len(speaker.told("utterance")) == turn, speaker.last_words()
+            mic, spk = at_home.tracks.track("mic"), at_home.tracks.track("spk")
+        assert speaker.told("interrupted") == []
+        assert len(at_home.emulator.utterances) == 2
+        replied_s = spk.onset()
+        assert replied_s is not None
+        heard_s = mic.onset(after_s=replied_s, threshold_dbfs=-50.0)
+        assert heard_s is not None, "the room did not echo"
+        assert heard_s - replied_s < 0.5, "the room did not echo"
 
     hear(rig, main())
 
 
 @pytest.mark.parametrize("gain_db", [0.0, -6.0, -12.0, -20.0])
-def test_who_speaks_over_a_reply_silences_it(
-    gain_db: float, rig: SoundRig, response: Path, tmp_path: Path
-) -> None:
+def test_who_speaks_over_a_reply_silences_it(gain_db: float, rig: SoundRig, tmp_path: Path) -> None:
     """While still speaking, and what comes late of the old reply is never heard."""
+    over = breathless("Rear_Center", "Side_Right", "Rear_Center")
 
     async def main() -> None:
-        async with Emulator(PARROT) as emulator:
-            with home(tmp_path, emulator, CANCEL, rig) as house:
-                async with speaking(house) as speaker, recording(rig) as tracks:
-                    await speaker.wait_event("session_fresh")
-                    await speaker.wait_event("echo", by="canceller")
-                    emulator.faults.audio_after_interrupted(25)
-                    over = breathless("Rear_Center", "Side_Right", "Rear_Center")
-                    with rig.echo(gain_db=gain_db, response=response):
-                        await asyncio.to_thread(rig.speak, breathless(*SENTENCE))
-                        await speaker.wait_event("turn")
-                        since = speaker.mark()
-                        await asyncio.to_thread(rig.speak, breathless(*SENTENCE))
-                        await speaker.wait_event("reply_started", since=since)
-                        await asyncio.to_thread(tracks.wait_recorded, "spk", 1.5)
-                        spoken_from_s = end_s(tracks.track("mic"))
-                        rig.start_speaking(over)
-                        await speaker.wait_event("turn", since=since, interrupted=True)
-                        await speaker.wait_event("turn", since=since, interrupted=False)
-                    mic, spk = tracks.track("mic"), tracks.track("spk")
-            heard = match(samples(over), samples(mic.between(spoken_from_s, end_s(mic))))
-            assert heard.likeness > 0.3, "the user was not heard in the room"
-            over_s = spoken_from_s + heard.at / MIC_HZ
-            assert level_dbfs(spk.between(over_s - 0.1, over_s)) > -50, "no reply to speak over"
-            # Until the answer, which waits for the end of what was said and for the hangover.
-            late = spk.between(over_s, over_s + seconds(over) + 0.5)
-            silent_s = (np.flatnonzero(np.abs(samples(late)) > 30)[-1] + 1) / SPK_HZ
-            show(f"echo {gain_db:.0f} dB: silent {silent_s * 1000:.0f} ms after the first sound")
-            assert silent_s < seconds(over)
-            assert spk.onset(after_s=over_s + seconds(over)) is not None, "no answer"
-            assert len(speaker.told("utterance")) == 3, speaker.last_words()
+        async with household(rig, tmp_path, gain_db=gain_db) as at_home:
+            speaker = at_home.speaker
+            at_home.emulator.faults.audio_after_interrupted(25)
+            await at_home.speak(breathless(*SENTENCE))
+            await speaker.wait_event("turn")
+            since = speaker.mark()
+            await at_home.speak(breathless(*SENTENCE))
+            await speaker.wait_event("reply_started", since=since)
+            await at_home.record_s("spk", 1.5)
+            spoken_from_s = end_s(at_home.tracks.track("mic"))
+            rig.start_speaking(over)
+            await speaker.wait_event("turn", since=since, interrupted=True)
+            await speaker.wait_event("turn", since=since, interrupted=False)
+            mic, spk = at_home.tracks.track("mic"), at_home.tracks.track("spk")
+        heard = match(samples(over), samples(mic.between(spoken_from_s, end_s(mic))))
+        assert heard.likeness > 0.3, "the user was not heard in the room"
+        over_s = spoken_from_s + heard.at / MIC_HZ
+        assert level_dbfs(spk.between(over_s - 0.1, over_s)) > -50, "no reply to speak over"
+        # Until the answer, which waits for the end of what was said and for the hangover.
+        late = spk.between(over_s, over_s + seconds(over) + 0.5)
+        silent_s = (np.flatnonzero(np.abs(samples(late)) > 30)[-1] + 1) / SPK_HZ
+        show(f"echo {gain_db:.0f} dB: silent {silent_s * 1000:.0f} ms after the first sound")
+        assert silent_s < seconds(over)
+        assert spk.onset(after_s=over_s + seconds(over)) is not None, "no answer"
+        assert len(speaker.told("utterance")) == 3, speaker.last_words()
 
     hear(rig, main())
 
 
 def test_without_the_canceller_the_same_room_ends_every_reply(
-    rig: SoundRig, response: Path, tmp_path: Path
+    rig: SoundRig, tmp_path: Path
 ) -> None:
     """The control: full duplex, the room, and nothing against it."""
 
     async def main() -> None:
-        async with Emulator(PARROT) as emulator:
-            config: Config = {**CANCEL, "audio": {"echo_cancellation": "hardware"}}
-            with home(tmp_path, emulator, config, rig) as house:
-                async with speaking(house) as speaker:
-                    await speaker.wait_event("session_fresh")
-                    with rig.echo(gain_db=-6.0, response=response):
-                        await asyncio.to_thread(rig.speak, words(*SENTENCE))
-                        await speaker.wait_event("interrupted")
+        async with household(
+            rig, tmp_path, gain_db=-6.0, by="none needed", echo_cancellation="hardware"
+        ) as at_home:
+            await at_home.speak(words(*SENTENCE))
+            await at_home.speaker.wait_event("interrupted")
 
     hear(rig, main())
