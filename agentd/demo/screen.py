@@ -9,21 +9,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-METER_WIDTH = 24
-METER_FLOOR_DBFS = -60.0
+from agentd.watch import STYLES, meter
 
-STATE_STYLES = {
-    "idle": "grey50",
-    "starting": "white",
-    "listening": "bold cyan",
-    "thinking": "cyan",
-    "speaking": "bright_cyan",
-    "follow_up": "dark_cyan",
-    "offline": "dark_orange",
-    "failed": "red",
-    "muted": "bold red",
-    "fatal": "bold red",
-}
+METER_WIDTH = 24
 
 
 class Screen(Protocol):
@@ -42,13 +30,6 @@ class Screen(Protocol):
         """Leave the terminal as it was."""
 
 
-def meter(level_dbfs: float, width: int = METER_WIDTH) -> str:
-    """Return a bar for a level between the meter's floor and full scale."""
-    share = max(0.0, min(1.0, 1.0 - level_dbfs / METER_FLOOR_DBFS))
-    full = round(share * width)
-    return "▮" * full + "▯" * (width - full)
-
-
 class TerminalScreen:
     """Colours, a moving meter, and the conversation scrolling above them."""
 
@@ -65,9 +46,9 @@ class TerminalScreen:
 
     def now(self, state: str, level_dbfs: float) -> None:
         """Repaint the light and the meter."""
-        style = STATE_STYLES.get(state, "white")
+        style, bar = STYLES.get(state, "white"), meter(level_dbfs, METER_WIDTH)
         self._live.update(
-            Text.assemble(("  ●  ", style), (f"{state:10} ", style), (meter(level_dbfs), "green"))
+            Text.assemble(("  ●  ", style), (f"{state:10} ", style), (bar, "green"))
         )
 
     def table(self, table: Table) -> None:

@@ -6,7 +6,6 @@ from rich.table import Table
 
 from agentd import events as e
 from agentd.demo.narrator import Narrator
-from agentd.demo.screen import METER_WIDTH, meter
 
 
 class Lines:
@@ -85,14 +84,3 @@ def test_a_planned_switch_is_no_accident() -> None:
 def test_what_nobody_cares_about_is_not_told() -> None:
     """Debug events stay in the log."""
     assert told(e.HandleStored(handle="0123abcd"), e.TurnStarted(turn=1)) == []
-
-
-def test_the_meter_goes_from_empty_to_full() -> None:
-    """-60 dBFS is empty, 0 dBFS is full, beyond is cut."""
-    assert [meter(level).count("▮") for level in (-120.0, -60.0, -30.0, 0.0, 6.0)] == [
-        0,
-        0,
-        METER_WIDTH // 2,
-        METER_WIDTH,
-        METER_WIDTH,
-    ]
