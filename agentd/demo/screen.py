@@ -47,9 +47,7 @@ class TerminalScreen:
     def now(self, state: str, level_dbfs: float) -> None:
         """Repaint the light and the meter."""
         style, bar = STYLES.get(state, "white"), meter(level_dbfs, METER_WIDTH)
-        self._live.update(
-            Text.assemble(("  ●  ", style), (f"{state:10} ", style), (bar, "green"))
-        )
+        self._live.update(Text.assemble(("  ●  ", style), (f"{state:10} ", style), (bar, "green")))
 
     def table(self, table: Table) -> None:
         """Show a table."""
