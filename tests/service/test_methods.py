@@ -1,0 +1,36 @@
+"""What the control socket is said to take is what it takes."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from agentd.methods import methods
+from agentd.service import rpc
+
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "service.md").read_text(encoding="utf-8")
+NOBODY: Any = None
+"""The table of methods asks nothing of the daemon."""
+
+
+def test_the_table_of_methods_is_complete() -> None:
+    """docs/service.md has each method with each parameter; `watch` belongs to the socket."""
+    table = DOCUMENT.partition("| method | parameters")[2].partition("\n\n")[0]
+    told = {
+        name: set(re.findall(r"`(\w+)`", parameters))
+        for names, parameters in re.findall(r"^\| (`.*?) \| (.*?) \|", table, re.MULTILINE)
+        for name in re.findall(r"`([a-z.]+)`", names)
+    }
+    del told["watch"]
+    assert told == {name: set(method.params) for name, method in methods(NOBODY).items()}
+
+
+def test_the_example_is_understood() -> None:
+    """The line that docs/service.md sends is a request that passes every check."""
+    (example,) = re.findall(r"\$ echo '(.*)' \\\n +\| socat", DOCUMENT)
+    request = rpc.parse(example.encode())
+    assert rpc.find(methods(NOBODY), request).changing
+    answer = json.loads(DOCUMENT.partition("control.sock\n    ")[2].splitlines()[0])
+    assert answer["result"] == request.params
