@@ -60,7 +60,8 @@ def _microphone(capture: Mapping[str, Any], muted: bool) -> str:
 
 
 def _speaker(playback: Mapping[str, Any]) -> str:
-    return not_working(playback) or f"{playback['underruns']} underruns"
+    dry = f", ran dry {playback['ran_dry']} times" if playback.get("ran_dry") else ""
+    return not_working(playback) or f"{playback['underruns']} underruns{dry}"
 
 
 def _echo(echo: Mapping[str, Any]) -> str:

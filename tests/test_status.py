@@ -23,8 +23,8 @@ CAPTURE = CaptureStats(
     wedged=0,
 )  # fmt: skip
 PLAYBACK = PlaybackStats(
-    device="default", underruns=1, buffered_ms=80.0, cushion_ms=80.0, playing_turn=None,
-    alive=True, late_bytes=0, wedged=0,
+    device="default", underruns=1, ran_dry=2, buffered_ms=80.0, cushion_ms=80.0,
+    playing_turn=None, alive=True, late_bytes=0, wedged=0,
 )  # fmt: skip
 SESSION = SessionStatus(
     state="live", connected=True, connections=19, dials=20, resumes=18, fresh_sessions=1,
@@ -64,7 +64,7 @@ def test_the_document_has_every_field_that_scripts_rely_on() -> None:
     assert (found["state"], found["muted"], found["uptime_s"]) == ("idle", False, 11520.0)
     assert found["audio"]["capture"]["level_dbfs"] == -41.3
     assert {"device", "frames", "overruns"} <= set(found["audio"]["capture"])
-    assert {"device", "underruns", "buffered_ms"} <= set(found["audio"]["playback"])
+    assert {"device", "underruns", "ran_dry", "buffered_ms"} <= set(found["audio"]["playback"])
     assert found["network"] == {"interface": "wlan0", "online": True, "changes": 1}
     assert found["session"]["last_resume_ms"] == 612.3
     assert {"connected", "connections", "resumes", "handle_age_s", "go_away_in_s", "tokens"} <= set(
@@ -121,7 +121,7 @@ def test_a_device_that_is_opening_or_closed_in_silence_is_no_trouble() -> None:
         document(capture=replace(CAPTURE, alive=False), playback=replace(PLAYBACK, alive=False))
     )
     assert "plughw:CARD=mic: opening" in text
-    assert "default: 1 underruns" in text
+    assert "default: 1 underruns, ran dry 2 times" in text
 
 
 def test_other_events_change_no_counter() -> None:

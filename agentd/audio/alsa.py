@@ -58,6 +58,8 @@ _HERE = Path(__file__).parent
 _STREAM = {"playback": 0, "capture": 1}  # snd_pcm_stream_t
 _NONBLOCK = 1
 _OVERFLOW = 0x2  # paInputOverflow
+_UNDERFLOW = 0x4  # paOutputUnderflow
+_ABORT = 2  # paAbort
 
 
 class PortAudio:
@@ -119,7 +121,7 @@ class PortAudio:
             check(direction, pcm)
             os.environ[f"AGENTD_{direction.upper()}_PCM"] = pcm
             try:
-                with _held(self._calling, "another stream"):
+                with self._alone():
                     return self.pa.open(
                         rate=rate_hz,
                         channels=channels,
@@ -144,11 +146,19 @@ class PortAudio:
 
         Stopping it first would wait for a device that may never move again.
         """
-        # PortAudio's list of streams has no lock. A call that hangs must not hold up the others.
+        with self._alone(), self._visit():
+            stream.close()
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Be the only call into PortAudio, whose list of streams has no lock.
+
+        A call that hangs must not hold up the others for ever: it does so in the device, long after
+        or before it has touched that list.
+        """
         alone = self._calling.acquire(timeout=DEADLINE_S / 3)
         try:
-            with self._visit():
-                stream.close()
+            yield
         finally:
             if alone:
                 self._calling.release()
@@ -199,11 +209,12 @@ def _forget_configuration() -> None:
 
 
 def silence_libraries() -> None:
-    """Keep ALSA and JACK from writing to stderr; what matters is raised as an error.
+    """Keep ALSA, JACK and PortAudio from writing to stderr; what matters is raised as an error.
 
     The handler is a C function that does nothing harmful with its first argument, a string, so
     that no Python runs on their threads.
     """
+    _silence_stdio()
     ignore = ctypes.cast(ctypes.CDLL(None).strlen, ctypes.c_void_p)
     for library, setters in (
         ("libasound.so.2", ("snd_lib_error_set_handler",)),
@@ -214,6 +225,23 @@ def silence_libraries() -> None:
             loaded = ctypes.CDLL(library)
             for setter in setters:
                 getattr(loaded, setter)(ignore)
+
+
+def _silence_stdio() -> None:
+    """Let C's `stderr` be /dev/null; that of Python and faulthandler is file descriptor 2.
+
+    When a card vanishes, Debian's PortAudio 19.6 tries to start it again without a pause and prints
+    four lines each time: some 100,000 in half a second, for which journald would suppress what
+    agentd itself has to say for the next 30 s. It has no handler to set. To redirect descriptor 2
+    would lose the last words of a crash. That `stderr` may be set like any variable is in glibc's
+    manual ("Standard Streams").
+    """
+    # Another C library may not let it be set; then there are those lines.
+    with contextlib.suppress(AttributeError, ValueError):
+        libc = ctypes.CDLL(None)
+        libc.fopen.restype = ctypes.c_void_p
+        stream = ctypes.c_void_p.in_dll(libc, "stderr")
+        stream.value = libc.fopen(b"/dev/null", b"we") or stream.value
 
 
 def check(direction: Direction, pcm: str) -> None:
@@ -300,7 +328,7 @@ class AlsaCapture:
         channels = cards.channels_to_open(cards.pcm_of(self.name), self._channel)
         channel = min(self._channel, channels - 1)
         monotonic = self._clock.monotonic
-        scheduled = False
+        scheduled = over = False
 
         def drain() -> None:
             nonlocal scheduled
@@ -311,6 +339,8 @@ class AlsaCapture:
 
         def on_period(raw: bytes, _count: int, _times: object, status: int) -> tuple[None, int]:
             nonlocal scheduled
+            if over:
+                return None, _ABORT
             full = len(backlog) == BACKLOG
             backlog.append((raw, monotonic(), bool(status & _OVERFLOW) or full))
             if not scheduled:
@@ -324,6 +354,7 @@ class AlsaCapture:
             await _ended(stream)
             raise CaptureLost(f"{self.name} has ended. Check its cable and power")
         finally:
+            over = True  # one that cannot be closed may still call
             await _close(stream, self.name)
 
 
@@ -332,14 +363,19 @@ class AlsaPlayback:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.ran_dry = 0
 
     async def play(self, source: Source) -> None:
         """Play periods until the stream ends."""
         latency_s = 0.0
+        over = False
 
         def on_period(
-            _raw: None, count: int, times: dict[str, float], _status: int
+            _raw: None, count: int, times: dict[str, float], status: int
         ) -> tuple[bytes, int]:
+            if over:
+                return bytes(count * formats.SAMPLE_BYTES), _ABORT
+            self.ran_dry += bool(status & _UNDERFLOW)
             ahead_s = times["output_buffer_dac_time"] - times["current_time"]
             # PortAudio's time is the wall clock here: a jump between the two shows as nonsense.
             if not 0.0 <= ahead_s <= 2.0:
@@ -352,4 +388,5 @@ class AlsaPlayback:
             await _ended(stream)
             raise PlaybackLost(f"{self.name} has ended. Check its cable and power")
         finally:
+            over = True
             await _close(stream, self.name)

@@ -53,6 +53,10 @@ class PlaybackDevice(Protocol):
     def name(self) -> str:
         """Return what the configuration calls it."""
 
+    @property
+    def ran_dry(self) -> int:
+        """Return how often the device was not served in time, since ever: the machine was busy."""
+
     async def play(self, source: Source) -> None:
         """Open the device and play what `source` returns until cancelled; closed when this ends.
 

@@ -75,6 +75,7 @@ class FakePlayback(_Fake):
 
     name: str = "fake speaker"
     latency_s: float = 0.0
+    ran_dry: int = 0
     played: bytes = b""
     _source: Source | None = None
 

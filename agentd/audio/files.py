@@ -129,6 +129,7 @@ class FilePlayback:
         self._timeline = timeline
         self._lead = lead  # no file is captured from: the speaker starts the time line
         self._writer: WavWriter | None = None
+        self.ran_dry = 0  # a file never does
 
     async def play(self, source: Source) -> None:
         """Write 20 ms periods on the time line; go on in the same file when opened again."""

@@ -47,7 +47,8 @@ class PlaybackStats:
     """What `agentd status` tells about the speaker."""
 
     device: str
-    underruns: int
+    underruns: int  # a reply did not arrive in time
+    ran_dry: int  # the device was not served in time
     buffered_ms: float
     cushion_ms: float
     playing_turn: int | None
@@ -152,6 +153,7 @@ class Player:
             return PlaybackStats(
                 device=self._device.name,
                 underruns=self._cushion.underruns,
+                ran_dry=self._device.ran_dry,
                 buffered_ms=self._cushion.buffered_ms,
                 cushion_ms=self._cushion.cushion_ms,
                 playing_turn=self._cushion.playing_turn,

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from agentd.commands import describe
 from agentd.emulator import Emulator, EmulatorOptions
 from agentd.service.client import SOCKET_NAME, CallFailed
 from tests.e2e.driver import (
@@ -49,6 +50,9 @@ def test_without_a_microphone_it_runs_and_says_so_until_there_is_one(
                     await speaker.wait_notified("READY=1")
                     status = await speaker.state("fatal")
                     assert status["cause"] == "no_microphone"
+                    assert status["audio"]["capture"]["trouble"] == lost["cause"]
+                    assert status["audio"]["capture"]["remedy"] == lost["remedy"]
+                    assert f"rig_mic: not working: {lost['cause']}" in describe(status)
                     assert "rig_mic" in lost["message"]
                     assert lost["remedy"]
                     rig.plug("mic")
@@ -58,6 +62,42 @@ def test_without_a_microphone_it_runs_and_says_so_until_there_is_one(
                     await asyncio.to_thread(rig.speak, word("Front_Center"))
                     await speaker.wait_event("turn", interrupted=False)
             assert len(emulator.utterances) == 1
+
+    run(main())
+
+
+@pytest.mark.rig
+@needs_words
+def test_a_speaker_that_is_unplugged_and_replugged_is_told_by_status_and_works_again(
+    rig: SoundRig, tmp_path: Path
+) -> None:
+    """The conversation goes on without it: what is said meanwhile is heard, its reply is not."""
+
+    async def main() -> None:
+        async with Emulator(QUICK) as emulator:
+            with home(tmp_path, emulator, rig=rig) as house:
+                async with speaking(house) as speaker:
+                    await speaker.wait_event("playback_back")
+                    await speaker.wait_event("session_fresh")
+                    await asyncio.to_thread(rig.unplug, "spk")
+                    lost = await speaker.wait_event("playback_lost", device="rig_spk")
+                    status = await speaker.state("fatal")
+                    assert status["cause"] == "no_speaker"
+                    assert status["audio"]["playback"]["trouble"]
+                    assert lost["remedy"]
+                    assert "speaker     rig_spk: not working: rig_spk " in describe(status)
+                    await asyncio.to_thread(rig.speak, word("Front_Center"))
+                    unheard = await speaker.wait_event("turn")
+                    assert unheard["heard_ms"] == 0
+                    since = speaker.mark()
+                    await asyncio.to_thread(rig.plug, "spk")
+                    await speaker.wait_event("playback_back", since=since)
+                    status = await speaker.control("status")
+                    assert status["audio"]["playback"]["trouble"] == ""
+                    since = speaker.mark()
+                    await asyncio.to_thread(rig.speak, word("Front_Center"))
+                    heard = await speaker.wait_event("turn", since=since)
+                    assert heard["heard_ms"] > 0
 
     run(main())
 

@@ -109,6 +109,7 @@ class _Loudspeaker:
     """A playback device that is asked by the room when its buffer has space."""
 
     name: str = "virtual speaker"
+    ran_dry: int = 0
     source: Source | None = None
     opened: asyncio.Event = field(default_factory=asyncio.Event)
 
