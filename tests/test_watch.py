@@ -89,8 +89,11 @@ def test_everything_is_on_one_picture() -> None:
         ({"muted": True}, "closed"),
         ({"audio__capture__alive": False}, "mic: opening"),
         (
-            {"audio__capture__alive": False, "audio__capture__trouble": "mic has ended",
-             "audio__capture__remedy": "Check its cable"},
+            {
+                "audio__capture__alive": False,
+                "audio__capture__trouble": "mic has ended",
+                "audio__capture__remedy": "Check its cable",
+            },
             "mic: not working: mic has ended. Check its cable",
         ),
         (
