@@ -33,7 +33,7 @@ from agentd.config import Settings
 from agentd.config_files import Loaded, load
 from agentd.device.button import Button, Contact
 from agentd.device.gestures import Action
-from agentd.device.leds import Lights, open_lights
+from agentd.device.leds import Lights, NoLights, open_lights
 from agentd.device.mute import Mute
 from agentd.device.presenter import Change, Presenter
 from agentd.device.ringer import Ringer
@@ -113,9 +113,9 @@ class Daemon:
         )
         self._presenter = Presenter(
             clock=clock,
-            lights=self._open_lights(self._settings),
+            lights=NoLights(),
             emit=self.emit,
-            brightness=self._settings.gpio.brightness_percent / 100,
+            brightness=_brightness(self._settings),
         )
         self._tasks = asyncio.TaskGroup()
         self._stages: set[asyncio.Task[None]] = set()
@@ -171,6 +171,8 @@ class Daemon:
         )
         self._presenter.observe(self._state_changed)
         self._observers = [self._sound_hears, self._sounder.on_event, *self._parts.observers]
+        # Last: a pin that cannot be had is an event, which everything above may hear.
+        self._use_lights(self._settings)
 
     # ── life ──────────────────────────────────────────────────────────────────────────────────
 
@@ -403,8 +405,7 @@ class Daemon:
         if "sounds" in changed:
             self._sounder.replace_settings(settings.sounds)
         if "gpio" in changed:
-            brightness = settings.gpio.brightness_percent / 100
-            self._presenter.set_lights(lambda: self._open_lights(settings), brightness)
+            self._use_lights(settings)
             await self._replace_button()
         if "log" in changed:
             self._journal.set_level(settings.log.level)
@@ -428,6 +429,9 @@ class Daemon:
         self._button_task = self._start("button", self._make_button().run())
 
     # ── building ──────────────────────────────────────────────────────────────────────────────
+
+    def _use_lights(self, settings: Settings) -> None:
+        self._presenter.set_lights(lambda: self._open_lights(settings), _brightness(settings))
 
     def _open_lights(self, settings: Settings) -> Lights:
         make = self._parts.lights
@@ -490,6 +494,10 @@ class Daemon:
             on_edge=self._mute.on_switch,
             emit=self.emit,
         )
+
+
+def _brightness(settings: Settings) -> float:
+    return settings.gpio.brightness_percent / 100
 
 
 def main(arguments: argparse.Namespace) -> int:

@@ -31,7 +31,7 @@ from tests.e2e.sounds import needs_words
 
 pytestmark = [needs_words, pytest.mark.slow]
 
-BUTTON, SWITCH = 5, 6
+BUTTON, SWITCH, LIGHT = 5, 6, 25
 OPTIONS = EmulatorOptions(latency_s=0.1, reply="tone", tone_s=0.2, connection_limits=False)
 WORDS = ("Front_Left", "Front_Right", "Side_Left", "Rear_Center")
 
@@ -118,8 +118,9 @@ async def house(
     *,
     lines: int = 12,
     live: dict[str, Any] | None = None,
+    lit: bool = False,
 ) -> AsyncIterator[House]:
-    """Run a daemon in a room in which somebody talks a lot."""
+    """Run a daemon in a room in which somebody talks a lot; `lit` has it open its own lights."""
     room = [Line(2.0 * number, WORDS[number % 4 :][:1], "") for number in range(lines)]
     await asyncio.to_thread(write_user, tmp_path / "room.wav", SPEECH_DIRECTORY, room)
     before = dict(os.environ)
@@ -145,7 +146,7 @@ async def house(
                 notifier=Notifier(None),
                 clock=clock,
                 parts=Parts(
-                    lights=lambda _settings, _emit: NoLights(),
+                    lights=None if lit else lambda _settings, _emit: NoLights(),
                     state_directory=tmp_path / "state",
                     control_path=tmp_path / "control.sock",
                     observers=(at_home.on_event,),
@@ -189,6 +190,22 @@ def test_holding_the_button_mutes_until_it_is_held_again(chip: Any, tmp_path: Pa
             await at_home.event(e.Unmuted, at)
             await at_home.lift()
             await at_home.audio(since=quiet)
+
+    run(test)
+
+
+def test_a_light_that_cannot_be_had_keeps_nobody_from_talking(chip: Any, tmp_path: Path) -> None:
+    """A pin that is taken when the daemon starts is told, and the conversation goes on."""
+
+    async def test() -> None:
+        import gpiozero
+
+        taken = gpiozero.LED(LIGHT)
+        async with house(tmp_path, chip, {"status_led": LIGHT}, lit=True) as at_home:
+            at = await at_home.event(e.GpioUnavailable)
+            assert "status_led" in str(at_home.told[at - 1])
+            await at_home.audio()
+        taken.close()
 
     run(test)
 
