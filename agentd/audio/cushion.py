@@ -23,6 +23,7 @@ PROGRESS = RATE_HZ // 10  # samples between two progress notes
 PATIENCE = 3  # a reply that trickles in starts after this many cushions of waiting
 GROWTH = 1.5
 SHRINKING = 0.9
+SPARE_MS = 20.0  # a reply that came closer than this to running dry needs a larger cushion
 CUSHION_MOST_MS = 500.0
 DUCKED = 0.25
 
@@ -73,6 +74,7 @@ class _Reply:
     playing: bool = False
     gathered_since: int | None = None  # device position at which its first waiting byte was seen
     dry_since: int = 0  # device position at which it ran dry
+    least: int | None = None  # samples that waited when it came closest to running dry
     spans: deque[tuple[int, int]] = field(default_factory=deque)  # (device position, samples)
     heard: int = 0  # samples, without those of `spans`
     told: int = 0  # heard samples at the last progress note
@@ -94,6 +96,10 @@ class _Reply:
         taken = b"".join(parts)
         self.waiting_bytes -= len(taken)
         return taken
+
+    def came_down_to(self, waiting: int) -> None:
+        """Note how many samples waited after a period, while more are to come."""
+        self.least = waiting if self.least is None else min(self.least, waiting)
 
     def drop(self) -> None:
         self.waiting.clear()
@@ -280,6 +286,8 @@ class Cushion:
             if not reply.playing and not self._may_start(reply):
                 break
             out += self._take(reply, wanted - len(out), len(out) // formats.SAMPLE_BYTES)
+            if not reply.complete:
+                reply.came_down_to(reply.waiting_bytes // formats.SAMPLE_BYTES)
             if reply.waiting_bytes:
                 break
             if not reply.complete:
@@ -287,8 +295,16 @@ class Cushion:
                 break
             self._leaving.append(self._replies.popleft())
             self._closed_turn = max(self._closed_turn, reply.turn)
-            self._cushion_ms = max(self._base_ms, self._cushion_ms * SHRINKING)
+            self._cushion_ms = self._learned_ms(reply)
         return out
+
+    def _learned_ms(self, reply: _Reply) -> float:
+        """Return the cushion for the next reply: large enough for what has jittered in this one."""
+        spare_ms = 2 * SPARE_MS if reply.least is None else _ms(reply.least)
+        if spare_ms < SPARE_MS:
+            return min(CUSHION_MOST_MS, self._cushion_ms + SPARE_MS - spare_ms)
+        less_ms = max(self._cushion_ms * SHRINKING, self._cushion_ms - (spare_ms - SPARE_MS) / 2)
+        return max(self._base_ms, less_ms)
 
     def _take(self, reply: _Reply, count: int, offset: int) -> bytes:
         pcm = reply.take(count)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import random
+from collections import deque
 
 import pytest
 from hypothesis import given
@@ -169,12 +171,99 @@ def test_the_cushion_grows_with_gaps_and_shrinks_with_clean_replies() -> None:
     cushion.write(1, ms(100))
     cushion.complete(1)
     read(cushion, 10)
-    assert cushion.cushion_ms == 60 * 0.9
+    # Half as much again for the gap, and 20 ms to spare next time.
+    assert cushion.cushion_ms == 60 + 20
     for turn in range(2, 12):
         cushion.write(turn, ms(40))
         cushion.complete(turn)
         read(cushion, 4)
     assert cushion.cushion_ms == 40
+
+
+def test_a_reply_that_nearly_ran_dry_enlarges_the_cushion_for_the_next() -> None:
+    """10 ms were left where 20 are wanted; nothing was torn."""
+    cushion = Cushion(80)
+    cushion.write(1, ms(80))
+    read(cushion, 3)
+    cushion.write(1, ms(100))
+    read(cushion, 5)  # 20 ms left, and then 10
+    cushion.write(1, ms(10))
+    read(cushion)
+    cushion.write(1, ms(50))
+    cushion.complete(1)
+    read(cushion, 5)
+    assert cushion.underruns == 0
+    assert cushion.cushion_ms == 90
+
+
+def test_a_reply_with_plenty_in_hand_lets_it_shrink_again() -> None:
+    """By half of what was too much, and by a tenth at most."""
+    cushion = Cushion(80)
+    cushion._cushion_ms = 200.0
+    shrunk = []
+    for turn, plenty_ms in ((1, 60), (2, 400)):
+        cushion.write(turn, ms(200 + plenty_ms))
+        read(cushion, 10)
+        cushion.complete(turn)
+        read(cushion, 30)
+        shrunk.append(cushion.cushion_ms)
+    assert shrunk == [180.0, 162.0]
+
+
+def test_nothing_changes_where_just_enough_is_in_hand() -> None:
+    """20 ms: no more is wanted, no less is safe."""
+    cushion = Cushion(80)
+    cushion.write(1, ms(80))
+    read(cushion, 3)
+    cushion.write(1, ms(20))
+    cushion.complete(1)
+    read(cushion, 3)
+    assert cushion.cushion_ms == 80
+
+
+PIECE_MS = 40
+REPLIES = 8
+
+
+def over_a_link(seed: int, jitter_ms: float, replies: int = REPLIES) -> list[tuple[float, float]]:
+    """Play replies of 4 s that arrive at the pace at which they are spoken.
+
+    Return for each the silence inside it and the cushion after it, in ms. Pieces of 40 ms are late
+    by up to `jitter_ms` and stay in order, as behind TCP; the device takes 30 ms at a time.
+    """
+    dice = random.Random(seed)
+    cushion = Cushion(80)
+    told = []
+    for turn in range(1, replies + 1):
+        late = [n * PIECE_MS + dice.uniform(0, jitter_ms) for n in range(4_000 // PIECE_MS)]
+        due_ms = deque(itertools.accumulate(late, max))
+        at_ms, out = dice.uniform(0, 30), bytearray()
+        while not any(isinstance(note, Drained) for note in cushion.take_notes()):
+            while due_ms and due_ms[0] <= at_ms:
+                due_ms.popleft()
+                cushion.write(turn, ms(PIECE_MS))
+                if not due_ms:
+                    cushion.complete(turn)
+            out += cushion.read(720, 0.0)
+            at_ms += 30
+        sounding = [at for at, sample in enumerate(formats.samples(bytes(out))) if sample]
+        silent = sounding[-1] - sounding[0] + 1 - len(sounding)
+        told.append((silent / 24, cushion.cushion_ms))
+    return told
+
+
+def test_jitter_tears_the_first_replies_and_hardly_any_later_ones() -> None:
+    """60 ms of it, 15 links of 8 replies: the cushion has grown by what was missing."""
+    links = [over_a_link(seed, 60) for seed in range(15)]
+    torn = [sum(link[turn][0] > 5.0 for link in links) for turn in range(REPLIES)]
+    print(f"torn replies of 15, first to last: {torn}")
+    assert sum(torn[2:]) <= 6
+    assert max(after for link in links for _, after in link) < 200
+
+
+def test_an_even_link_leaves_the_cushion_alone() -> None:
+    """However closely a reply arrives at the pace of speech."""
+    assert all(link == [(0.0, 80)] * 3 for link in (over_a_link(s, 0, 3) for s in range(10)))
 
 
 def test_the_cushion_has_an_end() -> None:
