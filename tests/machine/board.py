@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import itertools
 import json
-import shlex
 import subprocess
 import threading
 import time
@@ -19,6 +18,7 @@ from typing import Any, Final, Self, TypeVar
 
 from tests.machine.image import Image
 from tests.machine.qemu import Hardware, Qemu
+from tests.rig.guest import Guest, checked
 from tests.rig.netns import Namespace
 
 BOOT_S: Final = 900.0
@@ -32,11 +32,7 @@ Entry = dict[str, Any]
 _FOLLOW = "exec journalctl -f -q -n all -b -o json --all -u agentd.service"
 
 
-class CommandFailed(AssertionError):
-    """A command in the machine failed; the message has what it printed."""
-
-
-class Board:
+class Board(Guest):
     """A machine with one disk; it may be switched on many times."""
 
     def __init__(self, image: Image, disk: Path, work: Path, namespace: Namespace) -> None:
@@ -168,23 +164,6 @@ class Board:
         """Run a shell script as root; return status and output whatever they are."""
         return self.begin(script, **options).result()
 
-    def run(self, script: str, **options: Any) -> str:
-        """Run a shell script as root; return its standard output; fail when it fails."""
-        return self.begin(script, **options).output()
-
-    def write(self, path: str, content: str | bytes, mode: str = "0644") -> None:
-        """Write a file."""
-        data = content.encode() if isinstance(content, str) else content
-        quoted = shlex.quote(path)
-        self.run(
-            f'mkdir -p "$(dirname {quoted})" && cat > {quoted} && chmod {mode} {quoted}', stdin=data
-        )
-
-    def show(self, unit: str, *properties: str) -> dict[str, str]:
-        """Return properties of a unit."""
-        text = self.run(f"systemctl show {unit} -p {','.join(properties)}")
-        return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
-
     def now_s(self) -> float:
         """Return the machine's monotonic clock, which the journal is stamped with."""
         return float(self.run("cut -d' ' -f1 /proc/uptime"))
@@ -251,12 +230,7 @@ class Command:
 
     def output(self) -> str:
         """Wait for the end; fail when the script failed."""
-        result = self.result()
-        if result.returncode:
-            raise CommandFailed(
-                f"exit {result.returncode} from: {self._script}\n{result.stdout}\n{result.stderr}"
-            )
-        return result.stdout
+        return checked(self.result())
 
 
 _STREAMS = ("out", "err")

@@ -24,9 +24,9 @@ CARDS = "sed -n 's/^ *\\([0-9]*\\) \\[\\([A-Za-z]*\\).*/\\1 \\2/p' /proc/asound/
 def test_the_speaker_is_pulled_out_in_a_reply(kitchen: Kitchen, section: Section) -> None:
     """A2: it is told, the session lives, and after replugging the next reply is heard."""
     board = kitchen.board
-    mark, wire = board.mark(), kitchen.service.mark()
-    speech = kitchen.say(sentence(6, 5.0))
-    board.wait_event("reply_started", since=mark)
+    wire = kitchen.service.mark()
+    speech = kitchen.say_until("reply_started", sentence(6, 5.0))
+    mark = speech.mark
     pulled_s = board.now_s()
     board.qemu.unplug_speaker()
     lost = board.wait_event("playback_lost", since=mark)
@@ -49,9 +49,8 @@ def test_the_speaker_comes_back_under_another_number(kitchen: Kitchen, section: 
     """A2: another card has taken its number meanwhile; it is found by its name."""
     board = kitchen.board
     before = board.run(CARDS)
-    mark = board.mark()
-    speech = kitchen.say(sentence(8, 4.0))
-    board.wait_event("reply_started", since=mark)
+    speech = kitchen.say_until("reply_started", sentence(8, 4.0))
+    mark = speech.mark
     board.qemu.unplug_speaker()
     board.wait_event("playback_lost", since=mark)
     board.run(TAKE_A_NUMBER)
@@ -70,9 +69,8 @@ def test_the_speaker_comes_back_under_another_number(kitchen: Kitchen, section: 
 def test_the_microphone_vanishes_in_mid_speech(kitchen: Kitchen, section: Section) -> None:
     """A1: it is told; when the card is back it listens again."""
     board = kitchen.board
-    mark = board.mark()
-    speech = kitchen.say(sentence(10, 6.0))
-    board.wait_event("uplink_opened", since=mark)
+    speech = kitchen.say_until("uplink_opened", sentence(10, 6.0))
+    mark = speech.mark
     unbind = board.begin(UNBIND)
     lost = board.wait_event("capture_lost", since=mark)
     # The driver lets go when nobody has the card open any more, the mouth included.

@@ -108,9 +108,8 @@ def test_it_shines_steadily_while_audio_leaves_and_only_then(
 def test_a_tap_stops_the_reply(kitchen: Kitchen, section: Section) -> None:
     """Press and release during a reply: an edge on the pin ends it."""
     board = kitchen.board
-    mark = board.mark()
-    speech = kitchen.say(sentence(3, 4.0))
-    board.wait_event("reply_started", since=mark)
+    speech = kitchen.say_until("reply_started", sentence(3, 4.0))
+    mark = speech.mark
     press(board, 0.3)
     pressed = board.wait_event("button", since=mark)
     turn = board.wait_event("turn", since=mark)
@@ -139,9 +138,8 @@ def test_a_long_press_mutes(kitchen: Kitchen, section: Section) -> None:
 def test_a_killed_daemon_leaves_no_light_behind(kitchen: Kitchen, section: Section) -> None:
     """Killed while the light says that audio leaves: the light goes out."""
     board = kitchen.board
-    mark = board.mark()
-    speech = kitchen.say(sentence(5, 4.0))
-    board.wait_event("uplink_opened", since=mark)
+    speech = kitchen.say_until("uplink_opened", sentence(5, 4.0))
+    mark = speech.mark
     assert board.qemu.pins() >> LED_LINE & 1
     with Probe(board.qemu, LED_LINE) as probe:
         board.run("systemctl kill -s KILL agentd")

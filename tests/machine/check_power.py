@@ -5,72 +5,43 @@ What its kernel had not yet written is lost, as it would be; what the disk had a
 The state file is copied aside at each boot before agentd starts: it is whole, and its handle is one
 that the service gave out; then the conversation goes on. At further moments the machine stands
 still while its disk is copied, and the copy is looked into as if the power had been cut there.
-Between the cuts the machine starts without NetworkManager and the USB speaker, to save time.
+To save time two machines are tormented side by side, each with a disk and a service of its own;
+they have the clock of the machine below, no NetworkManager and no USB speaker.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from pathlib import Path
-
-import pytest
+from typing import Final
 
 from agentd.state.envelope import decode
 from tests.machine.board import Board
 from tests.machine.image import Image
 from tests.machine.install import Installed
-from tests.machine.kitchen import Kitchen, Service, sentence
+from tests.machine.kitchen import Kitchen, Service, own_kitchen, sentence
 from tests.machine.moments import freeze, state_files
-from tests.machine.qemu import Hardware, overlay
 from tests.machine.report import Section
-from tests.rig.netns import Namespace
+from tests.machine.slim import SLIM, STATE_AT_BOOT, prepare
 
-CUTS = int(os.environ.get("CUTS", "30"))
-BUDGET_S = float(os.environ.get("CUTS_BUDGET_S", "1500"))
+CUTS: Final = int(os.environ.get("CUTS", "30"))
+BUDGET_S: Final = float(os.environ.get("CUTS_BUDGET_S", "1500"))
 """No further cut is begun after this time; the report says how many there were."""
-SEED = 7
-LOOKS = 4
-"""How often the disk is looked at in each conversation, besides the cut that ends it."""
-LONGEST_S = 14.0
-"""Speech, reply, and the five seconds that agentd lets pass between two writes of a document."""
+SEED: Final = 7
+MACHINES: Final = 2
+STEP_S: Final = 120.0
+"""For a step of the conversation on a starved processor; if it does not come, the cut does."""
 
-_SLIM = "NetworkManager wpa_supplicant systemd-timesyncd agentd-firstboot dbus".split()
-_SLIM_BOOT = Hardware(
-    speaker=False,
-    kernel_arguments=" ".join(f"systemd.mask={name}.service" for name in _SLIM)
-    + " systemd.mask=dbus.socket",
-)
-# A USB card costs an emulated processor a good part of its time, and these checks hear nothing.
-SETTINGS = '[audio]\nplayback_device = "plughw:CARD=Spare,DEV=0"\n'
-_ADDRESS = """\
-[Unit]
-BindsTo=sys-subsystem-net-devices-wwan0.device
-After=sys-subsystem-net-devices-wwan0.device
-Before=network.target agentd.service
-[Service]
-Type=oneshot
-ExecStart=/bin/sh -c "ip link set wwan0 up; ip address add 10.64.0.15/24 dev wwan0; \\
-    ip route add default via 10.64.0.2"
-[Install]
-WantedBy=multi-user.target
-"""
-_ASIDE = """\
-[Unit]
-After=local-fs.target
-Before=agentd.service
-[Service]
-Type=oneshot
-ExecStart=/bin/cp -a /var/lib/agentd /run/state-at-boot
-[Install]
-WantedBy=multi-user.target
-"""
+# What a conversation comes to, one after the other; the plug is pulled at a random moment after one
+# of them. agentd writes the state when a handle was given, and then not for five seconds.
+STEPS: Final = ("session", "listening", "reply", "handle", "silence")
+AFTER_S: Final = {"session": 4.0, "listening": 4.0, "reply": 3.0, "handle": 1.5, "silence": 7.0}
 
 
 @dataclass
@@ -78,69 +49,110 @@ class Tally:
     """What the cuts led to."""
 
     cuts: int = 0
+    looks: int = 0
+    boots: int = 0
     ages: Counter[str] = field(default_factory=Counter)
     moments: Counter[str] = field(default_factory=Counter)
     torn: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
     first_words: Counter[str] = field(default_factory=Counter)
-    looks: int = 0
+    waits_s: list[float] = field(default_factory=list)
+    last_words: list[str] = field(default_factory=list)
+
+    def add(self, other: Tally) -> None:
+        """Add what another machine went through."""
+        for name in self.__dataclass_fields__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
-@pytest.fixture(scope="module")
-def fragile(
-    image: Image, product: Installed, namespace: Namespace, alone: None
-) -> Iterator[Kitchen]:
-    """A machine of its own that has had one conversation, switched off."""
-    with tempfile.TemporaryDirectory(prefix="agentd-machine-") as folder:
-        work = Path(folder)
-        disk = overlay(product.disk, work / "disk.qcow2", "qcow2")
-        with (
-            Service(namespace, work, "--latency", "0.5") as service,
-            Board(image, disk, work, namespace) as board,
-        ):
-            board.switch_on(Hardware(speaker=False))
-            kitchen = Kitchen(board, service)
-            kitchen.furnish(SETTINGS)
-            board.write("/etc/systemd/system/address.service", _ADDRESS)
-            board.write("/etc/systemd/system/aside.service", _ASIDE)
-            board.run("systemctl enable -q address aside agentd")
-            kitchen.start()
-            mark = board.mark()
+@dataclass
+class Lane:
+    """One of the machines: how often, when, and what came of it."""
+
+    number: int
+    cuts: int
+    deadline_s: float
+    tally: Tally = field(default_factory=Tally)
+    journal: str = ""
+    board: Board | None = None
+
+    def stop(self) -> None:
+        """End it from another thread, by the plug: whoever waits for the machine fails."""
+        self.deadline_s = 0.0
+        if self.board is not None and self.board.is_on:
+            self.board.qemu.process.kill()
+
+    def torment(self, image: Image, product: Installed) -> None:
+        """Have a conversation, and cut, and look, and again."""
+        chance = random.Random(SEED + self.number)
+        with own_kitchen(image, product.disk, "--latency", "0.5") as kitchen:
+            self.board = kitchen.board
+            prepare(kitchen)
+            wake(kitchen, "session_fresh")
+            mark = kitchen.board.mark()
             kitchen.converse(sentence(1, 1.5))
-            board.wait_event("handle_stored", since=mark)
-            board.switch_off()
-            yield kitchen
+            kitchen.board.wait_event("handle_stored", since=mark)
+            kitchen.board.cut_power()
+            for step in plan(self.cuts, chance):
+                if time.monotonic() > self.deadline_s:
+                    break
+                self._boot(kitchen)
+                cut_after(step, kitchen, self.tally, chance)
+            self._boot(kitchen)
+            self.tally.last_words.append(kitchen.converse(sentence(2, 2.0))["AGENTD_EVENT"])
+            self.journal = kitchen.board.told()
+
+    def _boot(self, kitchen: Kitchen) -> None:
+        begun_s = time.monotonic()
+        first = wake(kitchen, "resumed", "session_fresh")
+        board, tally = kitchen.board, self.tally
+        tally.boots += 1
+        tally.waits_s.append(time.monotonic() - begun_s)
+        tally.first_words[first] += 1
+        tally.torn += [entry["MESSAGE"] for entry in board.events("state_quarantined")]
+        judge(json.loads(board.run(_READ)), handles(kitchen.service), tally)
 
 
 def test_no_cut_tears_the_state_and_the_conversation_goes_on(
-    fragile: Kitchen, section: Section
+    image: Image, product: Installed, alone: None, section: Section
 ) -> None:
     """After every cut: a whole state file with a handle of the service, and a resumed session."""
-    tally, chance, begun_s = Tally(), random.Random(SEED), time.monotonic()
-    try:
-        while tally.cuts < CUTS and time.monotonic() - begun_s < BUDGET_S:
-            wake(fragile, tally)
-            talk_until_cut(fragile, tally, chance)
-        wake(fragile, tally)
-        turn = fragile.converse(sentence(2, 2.0))
-    finally:
-        write(section, tally, begun_s)
-    section.excerpt(fragile.board.told())
+    begun_s = time.monotonic()
+    shares = [CUTS // MACHINES + (number < CUTS % MACHINES) for number in range(MACHINES)]
+    lanes = [Lane(number, share, begun_s + BUDGET_S) for number, share in enumerate(shares)]
+    with ThreadPoolExecutor(MACHINES) as pool:
+        ends = [pool.submit(lane.torment, image, product) for lane in lanes]
+        try:
+            wait(ends, return_when=FIRST_EXCEPTION)
+        finally:  # one has failed, or the run is broken off: the other is not waited for
+            for lane, end in zip(lanes, ends, strict=True):
+                if not end.done():
+                    lane.stop()
+    tally = Tally()
+    for lane in lanes:
+        tally.add(lane.tally)
+    write(section, tally, begun_s)
+    section.excerpt(lanes[0].journal)
+    for end in ends:
+        end.result()
     assert not tally.torn
     assert not tally.unknown
-    assert tally.first_words == {"resumed": tally.cuts + 1}
-    assert turn["AGENTD_EVENT"] == "turn"
+    assert tally.first_words == {"resumed": tally.cuts + MACHINES}
+    assert tally.last_words == ["turn"] * MACHINES
     assert tally.cuts >= CUTS, f"{tally.cuts} cuts in {BUDGET_S:g} s"
 
 
-def wake(kitchen: Kitchen, tally: Tally) -> None:
-    """Switch on; look at the state as the disk has it; wait for the session."""
-    board = kitchen.board
-    board.switch_on(_SLIM_BOOT)
-    first = board.wait_event("resumed", "session_fresh", timeout_s=900)
-    tally.first_words[first["AGENTD_EVENT"]] += 1
-    tally.torn += [entry["MESSAGE"] for entry in board.events("state_quarantined")]
-    judge(json.loads(board.run(_READ)), handles(kitchen.service), tally)
+def plan(cuts: int, chance: random.Random) -> list[str]:
+    """Return the steps after which to cut: each as often as the others, in no order."""
+    steps = list(itertools.islice(itertools.cycle(STEPS), cuts))
+    chance.shuffle(steps)
+    return steps
+
+
+def wake(kitchen: Kitchen, *words: str) -> str:
+    """Switch on; return the first word of the session."""
+    kitchen.board.switch_on(SLIM)
+    return str(kitchen.board.wait_event(*words, timeout_s=900)["AGENTD_EVENT"])
 
 
 def judge(files: dict[str, str], given: list[str], tally: Tally) -> None:
@@ -160,33 +172,47 @@ def judge(files: dict[str, str], given: list[str], tally: Tally) -> None:
     tally.ages[age] += 1
 
 
-def talk_until_cut(kitchen: Kitchen, tally: Tally, chance: random.Random) -> None:
-    """Say something, and pull the plug at a random moment of what follows.
+def cut_after(last: str, kitchen: Kitchen, tally: Tally, chance: random.Random) -> None:
+    """Go through a conversation up to a step, and pull the plug at a random moment after it.
 
     On the way the disk is looked at as it would have been left at other moments.
     """
-    board = kitchen.board
-    mark = board.mark()
-    kitchen.say(sentence(chance.randrange(8), 2.0))
-    board.wait_event("uplink_opened", since=mark)
-    begun_s = time.monotonic()
-    moments = sorted(chance.uniform(0, LONGEST_S) for _ in range(LOOKS + 1))
+    board, service = kitchen.board, kitchen.service
+    mark, wire = board.mark(), service.mark()
     copies = []
-    for number, moment_s in enumerate(moments):
+    for step in STEPS:
+        if step == "listening":
+            wire = service.mark()
+            kitchen.say(sentence(chance.randrange(8), 2.0))
+        arrived = step == "session" or arrives(step, kitchen, mark, wire)
         # The moment is the experiment.
-        time.sleep(max(0.0, begun_s + moment_s - time.monotonic()))
-        if number < LOOKS:
-            copy = board.work / f"moment-{number}.qcow2"
-            freeze(board.qemu, board.disk, copy)
-            copies.append((copy, handles(kitchen.service)))
+        time.sleep(chance.uniform(0, AFTER_S[step]))
+        if step == last or not arrived:
+            break
+        copy = board.work / f"moment-{step}.qcow2"
+        freeze(board.qemu, board.disk, copy)
+        copies.append((copy, handles(service)))
     state = [entry["AGENTD_AFTER"] for entry in board.events("state")]
     board.cut_power()
-    tally.moments[state[-1] if state else "?"] += 1
     tally.cuts += 1
-    for copy, given in copies:
+    tally.moments[state[-1] if state else "starting"] += 1
+    for copy, then in copies:
         tally.looks += 1
         files = {name: text.decode(errors="replace") for name, text in state_files(copy).items()}
-        judge(files, given, tally)
+        judge(files, then, tally)
+
+
+def arrives(step: str, kitchen: Kitchen, mark: int, wire: int) -> bool:
+    """Wait for a step; tell whether it has come. A starved machine may not have heard."""
+    events = {"listening": "uplink_opened", "reply": "reply_started", "silence": "reply_drained"}
+    try:
+        if step == "handle":
+            kitchen.service.wait("sessionResumptionUpdate", wire, STEP_S)
+        else:
+            kitchen.board.wait_event(events[step], since=mark, timeout_s=STEP_S)
+    except (AssertionError, TimeoutError):
+        return False
+    return True
 
 
 def handles(service: Service) -> list[str]:
@@ -196,10 +222,10 @@ def handles(service: Service) -> list[str]:
     return [message["newHandle"] for message in messages if message.get("newHandle")]
 
 
-_READ = """python3 -IB -c "
+_READ: Final = f"""python3 -IB -c "
 import json, pathlib
-files = pathlib.Path('/run/state-at-boot').glob('*.json')
-print(json.dumps({path.stem: path.read_text(errors='replace') for path in files}))
+files = pathlib.Path('{STATE_AT_BOOT}').glob('*.json')
+print(json.dumps({{path.stem: path.read_text(errors='replace') for path in files}}))
 "
 """
 
@@ -207,7 +233,9 @@ print(json.dumps({path.stem: path.read_text(errors='replace') for path in files}
 def write(section: Section, tally: Tally, begun_s: float) -> None:
     """Report."""
     section.note(
-        "cuts", f"{tally.cuts} in {(time.monotonic() - begun_s) / 60:.0f} min, seed {SEED}"
+        "cuts",
+        f"{tally.cuts} in {(time.monotonic() - begun_s) / 60:.0f} min "
+        f"on {MACHINES} machines, seed {SEED}",
     )
     section.note("further moments at which the disk was looked at", str(tally.looks))
     section.note("state of the device when it was cut", counted(tally.moments))
@@ -215,6 +243,9 @@ def write(section: Section, tally: Tally, begun_s: float) -> None:
     section.note("handle on the disk, of those the service had given out", counted(tally.ages))
     section.note("handles that the service never gave out", str(len(tally.unknown)))
     section.note("first word of the session after the boot", counted(tally.first_words))
+    if tally.waits_s:
+        low, high = min(tally.waits_s), max(tally.waits_s)
+        section.note("power on to session, by the clock on the wall", f"{low:.0f} to {high:.0f} s")
 
 
 def counted(counter: Counter[str]) -> str:

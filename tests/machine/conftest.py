@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -15,11 +14,8 @@ from tests.machine import report as pages
 from tests.machine.board import Board
 from tests.machine.image import Image, base_image
 from tests.machine.install import Installed, installed, package
-from tests.machine.kitchen import Kitchen, Service
-from tests.machine.qemu import SERVICE, overlay
+from tests.machine.kitchen import Kitchen, own_kitchen
 from tests.machine.report import Section
-from tests.machine.timeserver import TimeServer
-from tests.rig.netns import Namespace
 
 _SECTIONS = pytest.StashKey[dict[str, Section]]()
 _COUNTS: dict[str, list[int]] = {}
@@ -40,25 +36,6 @@ def product(image: Image) -> Installed:
 
 
 @pytest.fixture(scope="session")
-def namespace() -> Iterator[Namespace]:
-    """Where the service is."""
-    namespace = Namespace("service")
-    namespace.run("ip", "link", "set", "lo", "up")
-    namespace.run("ip", "address", "replace", f"{SERVICE}/32", "dev", "lo")
-    try:
-        yield namespace
-    finally:
-        namespace.close()
-
-
-@pytest.fixture(scope="session")
-def time_server(namespace: Namespace) -> Iterator[TimeServer]:
-    """A server that knows the time."""
-    with TimeServer(namespace, SERVICE) as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
 def shared() -> list[Board]:
     """The machine that checks share, while there is one."""
     return []
@@ -73,23 +50,18 @@ def alone(shared: list[Board]) -> None:
 
 
 @pytest.fixture(scope="session")
-def kitchen(
-    image: Image, product: Installed, namespace: Namespace, shared: list[Board]
-) -> Iterator[Kitchen]:
+def kitchen(image: Image, product: Installed, shared: list[Board]) -> Iterator[Kitchen]:
     """A machine that is on, with the daemon connected."""
-    with tempfile.TemporaryDirectory(prefix="agentd-machine-") as folder:
-        work = Path(folder)
-        disk = overlay(product.disk, work / "disk.qcow2", "qcow2")
-        with Service(namespace, work) as service, Board(image, disk, work, namespace) as board:
-            board.switch_on()
-            board.wait_booted()
-            kitchen = Kitchen(board, service)
-            kitchen.furnish()
-            kitchen.start()
-            shared.append(board)
-            yield kitchen
-            if board.is_on:
-                board.switch_off()
+    with own_kitchen(image, product.disk) as kitchen:
+        board = kitchen.board
+        board.switch_on()
+        board.wait_booted()
+        kitchen.furnish()
+        kitchen.start()
+        shared.append(board)
+        yield kitchen
+        if board.is_on:
+            board.switch_off()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -116,6 +88,7 @@ def section(request: pytest.FixtureRequest, product: Installed) -> Section:
             " ".join(intro.split()),
             when=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
             package=product.package,
+            tests=sum(name.startswith("test_") for name in vars(request.module)),
         )
     return sections[check]
 
@@ -143,10 +116,13 @@ def pytest_terminal_summary(
     """Write the page and print the figures."""
     for check, section in config.stash.get(_SECTIONS, {}).items():
         section.passed, section.failed = _COUNTS.get(check, [0, 0])
-        pages.save(section)
         terminalreporter.section(f"{check}: {section.title}")
         for what, value in section.rows:
             terminalreporter.write_line(f"{what:56} {value}")
+        if section.is_whole:
+            pages.save(section)
+        else:
+            terminalreporter.write_line("not all of it was run: the page keeps what it had")
     if config.stash.get(_SECTIONS, {}):
         pages.PAGE.write_text(pages.page(pages.load()), encoding="utf-8")
         terminalreporter.write_line(f"{time.monotonic() - _STARTED:.0f} s")

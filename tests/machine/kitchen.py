@@ -11,6 +11,7 @@ import contextlib
 import io
 import json
 import subprocess
+import tempfile
 import time
 import wave
 from collections.abc import Iterator
@@ -21,8 +22,9 @@ import numpy as np
 
 from agentd.emulator.control import ControlClient
 from benchmarks.speech import RATE_HZ, Clip, Samples, read_wav, utterance
-from tests.machine.board import Board, Entry
-from tests.machine.qemu import BUTTON_LINE, SERVICE
+from tests.machine.board import Board, Command, Entry
+from tests.machine.image import Image
+from tests.machine.qemu import BUTTON_LINE, SERVICE, overlay
 from tests.package.roots import PROJECT
 from tests.rig.netns import Namespace
 
@@ -33,11 +35,7 @@ MOUTH: Final = "plughw:CARD=Loopback,DEV=0"
 SPEAKER: Final = "plughw:CARD=Audio"
 LED_LINE: Final = 6
 # The loopback twice: its second card is there to take a number away from another one.
-_TWO_CARDS: Final = """\
-echo options snd-aloop enable=1,1 index=0,-1 id=Loopback,Spare pcm_substreams=1,1 \\
-    > /etc/modprobe.d/machine-cards.conf
-test -e /proc/asound/Spare || { rmmod snd_aloop; modprobe snd-aloop; }
-"""
+_TWO_CARDS: Final = "options snd-aloop enable=1,1 index=0,-1 id=Loopback,Spare pcm_substreams=1,1\n"
 
 SETTINGS: Final = f"""\
 [live]
@@ -128,14 +126,23 @@ class Kitchen:
         self.service = service
         self._said = 0
 
+    def files(self, settings: str = "", level: str = "debug") -> dict[str, bytes]:
+        """Return what tells the daemon of this service, by path."""
+        check = f'[log]\nlevel = "{level}"\n{settings}'
+        return {
+            "/etc/modprobe.d/machine-cards.conf": _TWO_CARDS.encode(),
+            "/etc/agentd/service-ca.pem": self.service.ca.read_bytes(),
+            "/etc/agentd/conf.d/90-kitchen.toml": SETTINGS.encode(),
+            "/etc/agentd/conf.d/91-check.toml": check.encode(),
+            "/etc/systemd/system/agentd.service.d/kitchen.conf": DROPIN.encode(),
+        }
+
     def furnish(self, settings: str = "", level: str = "debug") -> None:
-        """Configure the daemon for this service, store its key, and start it."""
+        """Configure the daemon for this service and store its key."""
         board = self.board
-        board.run(_TWO_CARDS)
-        board.write("/etc/agentd/service-ca.pem", self.service.ca.read_bytes())
-        board.write("/etc/agentd/conf.d/90-kitchen.toml", SETTINGS)
-        board.write("/etc/agentd/conf.d/91-check.toml", f'[log]\nlevel = "{level}"\n{settings}')
-        board.write("/etc/systemd/system/agentd.service.d/kitchen.conf", DROPIN)
+        for path, content in self.files(settings, level).items():
+            board.write(path, content)
+        board.run("test -e /proc/asound/Spare || { rmmod snd_aloop; modprobe snd-aloop; }")
         board.run(
             "test -e /etc/credstore/gemini-api-key || agentd-set-key", stdin=KEY.encode() + b"\n"
         )
@@ -153,15 +160,20 @@ class Kitchen:
     def say(self, clip: Clip) -> Speech:
         """Speak into the microphone; returns at once."""
         self._said += 1
-        path = f"/run/said-{self._said}.wav"
+        mark, path = self.board.mark(), f"/run/said-{self._said}.wav"
         self.board.write(path, wav(clip.samples))
-        return Speech(clip, self.board.begin(f"exec aplay -q -D {MOUTH} {path}"))
+        return Speech(clip, mark, self.board.begin(f"exec aplay -q -D {MOUTH} {path}"))
+
+    def say_until(self, event: str, clip: Clip) -> Speech:
+        """Speak, and return in the middle of it all, when something has come of it."""
+        speech = self.say(clip)
+        self.board.wait_event(event, since=speech.mark)
+        return speech
 
     def converse(self, clip: Clip) -> Entry:
         """Say something and listen to the whole reply; return the journal's entry of the turn."""
-        mark = self.board.mark()
         speech = self.say(clip)
-        turn = self.board.wait_event("turn", "turn_failed", since=mark, timeout_s=600)
+        turn = self.board.wait_event("turn", "turn_failed", since=speech.mark)
         speech.end()
         return turn
 
@@ -182,15 +194,14 @@ class Kitchen:
 class Speech:
     """Something being said."""
 
-    def __init__(self, clip: Clip, command: Any) -> None:
-        self.clip = clip
+    def __init__(self, clip: Clip, mark: int, command: Command) -> None:
+        self.clip, self.mark = clip, mark
+        """What is said, and where the journal was before it."""
         self._command = command
-        self.begun_s = self.ended_s = 0.0
 
     def end(self) -> None:
         """Wait until it has been said."""
         self._command.output()
-        self.begun_s, self.ended_s = self._command.begun_s, self._command.ended_s
 
     def interrupted(self) -> None:
         """Wait until nobody speaks any more, however that ended."""
@@ -224,10 +235,20 @@ def recorded(path: Path) -> Samples:
 
 
 @contextlib.contextmanager
-def failing_with(board: Board) -> Iterator[None]:
-    """Add what the daemon said to a failure."""
+def own_kitchen(image: Image, disk: Path, *options: str) -> Iterator[Kitchen]:
+    """Have a machine, switched off, over a disk that stays as it is, and a service of its own.
+
+    Each is in a network namespace of its own: several may be there at once.
+    """
+    namespace = Namespace("kitchen")
     try:
-        yield
-    except Exception as error:
-        error.add_note(board.told()[-6000:])
-        raise
+        with tempfile.TemporaryDirectory(prefix="agentd-machine-") as folder:
+            work = Path(folder)
+            copy = overlay(disk, work / "disk.qcow2", "qcow2")
+            with (
+                Service(namespace, work, *options) as service,
+                Board(image, copy, work, namespace) as board,
+            ):
+                yield Kitchen(board, service)
+    finally:
+        namespace.close()

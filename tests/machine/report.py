@@ -44,6 +44,13 @@ class Section:
     failed: int = 0
     when: str = ""
     package: str = ""
+    tests: int = 0
+    """How many there are in the check's file."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Tell whether every test has come to an end, good or bad."""
+        return self.passed + self.failed >= self.tests
 
     def note(self, what: str, value: str) -> None:
         """Add a measured value."""

@@ -76,3 +76,9 @@ def test_the_page_says_what_was_not_run(tmp_path: Path) -> None:
     assert "1 failed" in text
     assert "| exposure \\| score | 1.3 |" in text
     assert "Not run: light, cards, uplinks, cost, clock, power." in text
+
+
+def test_a_check_that_was_broken_off_is_not_whole() -> None:
+    """A failure is an end and is reported; a test that was not run leaves the page as it was."""
+    assert Section("talk", passed=2, failed=1, tests=3).is_whole
+    assert not Section("talk", passed=1, failed=1, tests=3).is_whole

@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
+from tests.rig.guest import ENVIRONMENT, Guest
+
 BOOT_S: Final = 120.0
 T = TypeVar("T")
 
@@ -39,10 +41,6 @@ exec systemd-nspawn --quiet --boot --register=no --keep-unit --console=pipe --ne
 """
 
 
-class CommandFailed(AssertionError):
-    """A command in the machine failed; the message has what it printed."""
-
-
 def wait_until(what: str, question: Callable[[], T], timeout_s: float = 60.0) -> T:
     """Ask until the answer is true, and return it; fail with `what` when it never is.
 
@@ -57,7 +55,7 @@ def wait_until(what: str, question: Callable[[], T], timeout_s: float = 60.0) ->
     return answer
 
 
-class Machine:
+class Machine(Guest):
     """A container; use as a context manager. It is on when entered and gone when left."""
 
     def __init__(self, root: Path, *, binds: Mapping[Path, str] | None = None) -> None:
@@ -148,7 +146,7 @@ class Machine:
         return 0
 
     def _is_up(self) -> bool:
-        state = self._enter("systemctl is-system-running", check=False)
+        state = self.ask("systemctl is-system-running")
         return state.stdout.strip() in {"running", "degraded"}
 
     # ── commands ────────────────────────────────────────────────────────────────────────────────
@@ -163,20 +161,11 @@ class Machine:
         self,
         script: str,
         *,
-        check: bool = True,
         stdin: bytes | None = None,
         timeout_s: float = 300.0,
         env: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        environment = {
-            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            "HOME": "/root",
-            "LANG": "C.UTF-8",
-            "DEBIAN_FRONTEND": "noninteractive",
-            "SYSTEMD_COLORS": "0",
-            "SYSTEMD_PAGER": "cat",
-            **(env or {}),
-        }
+        environment = {**ENVIRONMENT, **(env or {})}
         command = ["nsenter", "-t", str(self._leader), *"-m -u -i -n -p -C -r -w --".split()]
         command += ["env", "-i", *(f"{key}={value}" for key, value in environment.items())]
         done = subprocess.run(
@@ -187,33 +176,16 @@ class Machine:
             check=False,
             start_new_session=True,
         )
-        result = subprocess.CompletedProcess(
+        return subprocess.CompletedProcess(
             script,
             done.returncode,
             done.stdout.decode(errors="replace"),
             done.stderr.decode(errors="replace"),
         )
-        if check and result.returncode:
-            raise CommandFailed(
-                f"exit {result.returncode} from: {script}\n{result.stdout}\n{result.stderr}"
-            )
-        return result
-
-    def run(self, script: str, **options: Any) -> str:
-        """Run a shell script as root; return its standard output; fail when it fails."""
-        return self._enter(script, **options).stdout
 
     def ask(self, script: str, **options: Any) -> subprocess.CompletedProcess[str]:
         """Run a shell script as root; return status and output whatever they are."""
-        return self._enter(script, check=False, **options)
-
-    def write(self, path: str, content: str | bytes, mode: str = "0644") -> None:
-        """Write a file."""
-        data = content.encode() if isinstance(content, str) else content
-        quoted = shlex.quote(path)
-        self._enter(
-            f'mkdir -p "$(dirname {quoted})" && cat > {quoted} && chmod {mode} {quoted}', stdin=data
-        )
+        return self._enter(script, **options)
 
     def read(self, path: str) -> str:
         """Return a text file."""
@@ -292,11 +264,6 @@ class Machine:
         return found[-1]
 
     # ── services ────────────────────────────────────────────────────────────────────────────────
-
-    def show(self, unit: str, *properties: str) -> dict[str, str]:
-        """Return properties of a unit."""
-        text = self.run(f"systemctl show {unit} -p {','.join(properties)}")
-        return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
 
     def active(self, unit: str) -> bool:
         """Tell whether a unit is active."""
