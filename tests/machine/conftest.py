@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -31,8 +30,7 @@ def image() -> Image:
 @pytest.fixture(scope="session")
 def product(image: Image) -> Installed:
     """A disk on which apt has installed this tree's package."""
-    named = os.environ.get("AGENTD_DEB")
-    return installed(image, Path(named) if named else package())
+    return installed(image, package())
 
 
 @pytest.fixture(scope="session")

@@ -11,13 +11,14 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
 from tests.machine.board import Board
-from tests.machine.image import SUITE, Image
+from tests.machine.image import SUITE, Image, base_image
 from tests.machine.qemu import overlay
 from tests.package.roots import PROJECT
 from tests.rig.netns import Namespace
@@ -35,7 +36,7 @@ class Installed:
     apt: str
 
 
-def package() -> Path:
+def _build() -> Path:
     """Build this tree's package for the machine."""
     environment = os.environ | {
         "AGENTD_DIST": str(BUILD / "dist"),
@@ -45,8 +46,15 @@ def package() -> Path:
         ["nice", "-n", "10", PROJECT / "packaging/build", f"{SUITE}/arm64"],
         check=True,
         env=environment,
+        stdout=sys.stderr,
     )
     return max((BUILD / "dist").glob("agentd_*_arm64.deb"), key=os.path.getmtime)
+
+
+def package() -> Path:
+    """Return the package that AGENTD_DEB names, or else this tree's."""
+    named = os.environ.get("AGENTD_DEB")
+    return Path(named) if named else _build()
 
 
 def installed(image: Image, deb: Path) -> Installed:
@@ -93,3 +101,9 @@ def _install(image: Image, deb: Path, disk: Path) -> Installed:
         namespace.close()
     assert re.search(r"Setting up agentd", told), told
     return Installed(disk, version.replace("\t", " "), told)
+
+
+if __name__ == "__main__":
+    chosen = package()
+    installed(base_image(), chosen)
+    print(chosen)
