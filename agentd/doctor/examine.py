@@ -227,7 +227,8 @@ class Examination:
             why = "files share no air" if is_file else "it takes microphone and speaker"
             return skipped("echo", why)
         audio = self._settings.audio
-        echo = await asyncio.to_thread(sweep.find, formats.samples(found.after_sweep))
+        heard = map(formats.samples, found.after_sweeps)
+        echo = sweep.loudest(await asyncio.to_thread(lambda: [sweep.find(one) for one in heard]))
         half_duplex = is_half_duplex(audio)
         cancels = not half_duplex and audio.echo_cancellation in ("auto", "on")
         finding = hearing.judge_echo(

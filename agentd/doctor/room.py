@@ -1,4 +1,4 @@
-"""Opens microphone and speaker together, listens to the room, and plays a sweep into it."""
+"""Opens microphone and speaker together, listens to the room, and plays sweeps into it."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ SETTLE_S = 1.0  # PortAudio on a sound server spins and stutters for about as lo
 LISTEN_S = 2.0
 PLAYING_S = 0.5  # the speaker runs for so long before the sweep
 AFTER_S = sweep.LENGTH_S + sweep.LONGEST_DELAY_S + 0.3
+SWEEPS = 2  # whatever tears one of them, a busy machine or a door, only makes its echo fainter
+_AFTER = round(AFTER_S * formats.CAPTURE_RATE_HZ)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ class Room:
     microphone: DeviceTrouble | None
     speaker: DeviceTrouble | None
     quiet: bytes = b""  # int16 mono 16 kHz, before anything was played
-    after_sweep: bytes = b""  # from the moment at which the sweep was written
+    after_sweeps: tuple[bytes, ...] = ()  # each from the moment at which a sweep was written
     overruns: int = 0
 
 
@@ -75,11 +77,11 @@ class _Ear:
         """Return how much has been heard."""
         return len(self.pcm) / 2 / formats.CAPTURE_RATE_HZ
 
-    def since(self, at_s: float) -> bytes:
-        """Return what was taken from a moment on."""
+    def after(self, at_s: float) -> bytes:
+        """Return what was taken from a moment on, for as long as a sweep is waited for."""
         assert self.began_s is not None
         sample = max(0, round((at_s - self.began_s) * formats.CAPTURE_RATE_HZ))
-        return bytes(self.pcm[sample * 2 :])
+        return bytes(self.pcm[sample * 2 : (sample + _AFTER) * 2])
 
 
 class _Mouth:
@@ -91,7 +93,7 @@ class _Mouth:
         self._left = b""
         self.played = 0
         self.running = asyncio.Event()
-        self.wrote_s: float | None = None
+        self.wrote_s: list[float] = []
         self._wanted = b""
 
     def play(self, pcm: bytes) -> None:
@@ -102,7 +104,7 @@ class _Mouth:
         """Return the next period; runs on the device's thread."""
         if self._wanted:
             self._left, self._wanted = self._wanted, b""
-            self.wrote_s = self._clock.monotonic()
+            self.wrote_s.append(self._clock.monotonic())
         self.played += samples
         if self.played >= PLAYING_S * formats.PLAYBACK_RATE_HZ and not self.running.is_set():
             with contextlib.suppress(RuntimeError):  # the loop is closed already
@@ -127,19 +129,27 @@ async def listen(
     speaker = None
     if speaking:
         speaker = await _until(mouth.running.wait(), speaking, OPENING_S, "takes no samples")
-        if speaker is None:
+        if speaker is None and hearing and microphone is None:
+            microphone = await _sweep(ear, mouth, hearing)
+        elif speaker is None:
             mouth.play(formats.to_pcm(sweep.sweep(formats.PLAYBACK_RATE_HZ)))
-            if hearing and microphone is None:
-                end_s = ear.length_s + AFTER_S
-                microphone = await _until(ear.reach(end_s), hearing, OPENING_S, "fell silent")
-            else:
-                await clock.sleep(sweep.LENGTH_S + 0.2)
+            await clock.sleep(sweep.LENGTH_S + 0.2)
     for task in (hearing, speaking):
         if task:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-    after = ear.since(mouth.wrote_s) if mouth.wrote_s is not None and ear.began_s else b""
+    after = tuple(map(ear.after, mouth.wrote_s)) if ear.began_s is not None else ()
     return Room(microphone, speaker, quiet, after, ear.overruns)
+
+
+async def _sweep(ear: _Ear, mouth: _Mouth, hearing: asyncio.Task[None]) -> DeviceTrouble | None:
+    """Play the sweeps and hear what comes of them; return why the microphone stopped, if it did."""
+    for _ in range(SWEEPS):
+        mouth.play(formats.to_pcm(sweep.sweep(formats.PLAYBACK_RATE_HZ)))
+        end_s = ear.length_s + AFTER_S
+        if trouble := await _until(ear.reach(end_s), hearing, OPENING_S, "fell silent"):
+            return trouble
+    return None
 
 
 async def _until(

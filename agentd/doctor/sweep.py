@@ -8,6 +8,7 @@ that the smallest speakers still play.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import mul
 
@@ -64,6 +65,12 @@ def find(recorded: list[int]) -> Echo:
     attenuation_db = -20 * math.log10(_in_parts(reference, heard, best) / energy)
     clear = found[best] > CLEAR * noise
     return Echo(clear, attenuation_db, best * 1000 / SEARCH_HZ)
+
+
+def loudest(echoes: Sequence[Echo]) -> Echo:
+    """Return the echo that came back loudest, of those that were heard if any was."""
+    nothing = Echo(False, math.inf, 0.0)
+    return min(echoes, key=lambda echo: (not echo.heard, echo.attenuation_db), default=nothing)
 
 
 def _in_parts(reference: list[int], heard: list[int], lag: int) -> float:

@@ -291,6 +291,14 @@ def test_a_stutter_in_the_sweep_costs_little() -> None:
     assert echo.attenuation_db == pytest.approx(20.0, abs=2.0)
 
 
+def test_of_two_sweeps_the_louder_echo_is_believed() -> None:
+    """What tears one of them makes it fainter, or unheard."""
+    whole, torn = sweep.Echo(True, 12.0, 90.0), sweep.Echo(True, 18.8, 95.0)
+    unheard = sweep.Echo(False, 3.0, 400.0)
+    assert sweep.loudest([torn, whole]) == sweep.loudest([whole, unheard]) == whole
+    assert not sweep.loudest([]).heard
+
+
 def test_no_sweep_is_found_where_none_is() -> None:
     """In noise, in silence, and in nothing."""
     assert not sweep.find(formats.samples(noise(2.6, 200.0))).heard
