@@ -302,7 +302,8 @@ class Cushion:
         """Return the cushion for the next reply: large enough for what has jittered in this one."""
         spare_ms = 2 * SPARE_MS if reply.least is None else _ms(reply.least)
         if spare_ms < SPARE_MS:
-            return min(CUSHION_MOST_MS, self._cushion_ms + SPARE_MS - spare_ms)
+            wanted_ms = self._cushion_ms + SPARE_MS - spare_ms
+            return max(self._cushion_ms, min(CUSHION_MOST_MS, wanted_ms))
         less_ms = max(self._cushion_ms * SHRINKING, self._cushion_ms - (spare_ms - SPARE_MS) / 2)
         return max(self._base_ms, less_ms)
 

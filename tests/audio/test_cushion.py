@@ -196,6 +196,16 @@ def test_a_reply_that_nearly_ran_dry_enlarges_the_cushion_for_the_next() -> None
     assert cushion.cushion_ms == 90
 
 
+def test_what_is_configured_is_the_least() -> None:
+    """Also where that is more than would ever be learned."""
+    cushion = Cushion(600)
+    cushion.write(1, ms(600))
+    read(cushion, 30)
+    cushion.complete(1)
+    read(cushion, 3)
+    assert cushion.cushion_ms == 600
+
+
 def test_a_reply_with_plenty_in_hand_lets_it_shrink_again() -> None:
     """By half of what was too much, and by a tenth at most."""
     cushion = Cushion(80)
