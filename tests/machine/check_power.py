@@ -5,8 +5,8 @@ What its kernel had not yet written is lost, as it would be; what the disk had a
 The state file is copied aside at each boot before agentd starts: it is whole, and its handle is one
 that the service gave out; then the conversation goes on. At further moments the machine stands
 still while its disk is copied, and the copy is looked into as if the power had been cut there.
-To save time two machines are tormented side by side, each with a disk and a service of its own;
-they have the clock of the machine below, no NetworkManager and no USB speaker.
+To save time two machines of one core are tormented side by side, each with a disk and a service of
+its own, without NetworkManager and USB speaker.
 """
 
 from __future__ import annotations

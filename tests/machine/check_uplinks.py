@@ -91,8 +91,10 @@ def test_the_access_point_falls_silent(kitchen: Kitchen, radio: Radio, section: 
 def test_back_on_wifi_it_goes_on(kitchen: Kitchen, radio: Radio, section: Section) -> None:
     """N1, back: the better way appears again, the session takes it, a turn is answered."""
     board = kitchen.board
+    mark = board.mark()
     radio.off()
-    board.wait_event("link_changed", where=over("wwan0"))
+    board.wait_event("link_changed", since=mark, where=over("wwan0"))
+    board.wait_event("resumed", since=mark)
     mark = board.mark()
     radio.on()
     radio.join()

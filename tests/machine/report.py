@@ -27,8 +27,7 @@ apt and torments it ([how](testing.md)). Every figure was measured by the run th
 The machine's clock counts instructions, one nanosecond each: about the speed of one core of a
 Raspberry Pi 3, whatever the speed of the machine below. Its seconds are those of the journal. What
 waits for disk or network outside sees them pass quickly, so such times are upper bounds, and
-nothing is asserted on time. Only where the plug is pulled is the clock that of the machine below.
-No ARM hardware has been tested.
+nothing is asserted on time. No ARM hardware has been tested.
 """
 
 

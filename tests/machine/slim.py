@@ -23,7 +23,7 @@ _OUT: Final = (
     "sys-kernel-debug.mount"
 ).split()
 SLIM: Final = Hardware(
-    counted=False,
+    cores=1,
     speaker=False,
     kernel_arguments=" ".join(
         [*(f"systemd.mask={unit}" for unit in _OUT), "systemd.wants=slim.service"]
@@ -50,14 +50,13 @@ ExecStart=/bin/sh -c "ip link set wwan0 up; ip address add 10.64.0.15/24 dev wwa
 """
 STATE_AT_BOOT: Final = "/run/state-at-boot"
 
-# This processor takes seconds for what a deadline of ten is meant for. And a USB card would cost it
-# a good part of its time; these checks hear nothing.
+# A USB card and the neural detector would cost this processor a good part of its time; these checks
+# hear nothing.
 SETTINGS: Final = """\
-[live]
-connect_timeout_s = 120
-setup_timeout_s = 120
 [audio]
 playback_device = "plughw:CARD=Spare,DEV=0"
+[vad]
+detector = "webrtc"
 """
 
 
