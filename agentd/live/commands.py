@@ -54,6 +54,7 @@ class TimerFired:
     """A timer set by `SetTimer` is due."""
 
     name: str
+    unsent_bytes: int = 0  # of what was said, not yet acknowledged by the service's kernel
 
 
 @dataclass(frozen=True, slots=True)

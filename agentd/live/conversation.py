@@ -44,6 +44,7 @@ from agentd.live.turns import Turn, Turns
 from agentd.live.uplink import Uplink, UplinkSettings, ring_bytes
 from agentd.live.usage import Usage
 
+LOOK_AGAIN_S = 5.0  # whether a question that is still being sent gets on
 TOO_MANY = "refused: too many texts wait for a connection"
 
 
@@ -93,6 +94,8 @@ class Conversation:
         )
         self._instruction_due = False
         self._bad_frames = 0
+        self._under_way = ((0, 0), 0)  # turn, connection; its bytes unsent at the last look
+        self._look_again_s = 0.0
         self._handlers: dict[type, Callable[[Any], None]] = {
             c.Start: self._start,
             events.UtteranceStarted: self._hear,
@@ -165,7 +168,7 @@ class Conversation:
         since = turn.asked_at_s or 0.0
         if turn.frames:
             since = max(since, connection.last_frame_s)
-        return since + self._settings.live.reply_timeout_s
+        return max(since + self._settings.live.reply_timeout_s, self._look_again_s)
 
     def _start(self, given: c.Start) -> None:
         self._memory.load(given.session_document, given.transcript_document)
@@ -421,7 +424,7 @@ class Conversation:
         elif name == "turn":
             self._turns.close_overdue(now)
         elif name == "reply":
-            self._reply_overdue()
+            self._reply_overdue(given.unsent_bytes)
         elif name == "retention":
             self._memory.expire()
         elif name == "release":
@@ -430,16 +433,33 @@ class Conversation:
         else:  # "ring" is done by _settle
             self._lifeline.timer_fired(name)
 
-    def _reply_overdue(self) -> None:
+    def _reply_overdue(self, unsent_bytes: int) -> None:
         """Give up a connection on which a question gets no answer."""
         deadline_s, turn = self._reply_deadline_s(), self._turns.awaiting
         if turn is None or deadline_s is None or deadline_s > self._effects.now:
             return
         if turn.frames:
             failure = Failure(Phase.LIVE, Kind.DROPPED, reason="the answer broke off")
+        elif self._is_on_its_way(turn.number, unsent_bytes):
+            return
         else:
             failure = Failure(Phase.LIVE, Kind.TIMEOUT, reason="no sign of life")
         self._lifeline.abandon(failure, planned=False)
+
+    def _is_on_its_way(self, turn: int, unsent_bytes: int) -> bool:
+        """Tell whether the question itself is still being sent: the path is slow, nobody is mute.
+
+        A path that carries nothing any more is dead, and ended by TCP's own timeout besides.
+        """
+        now, question = self._effects.now, (turn, self._lifeline.connections)
+        before, self._under_way = self._under_way, (question, unsent_bytes)
+        left = before[1] if before[0] == question else None
+        if unsent_bytes:
+            self._look_again_s = now + LOOK_AGAIN_S
+            return left is None or unsent_bytes < left
+        if left:
+            self._turns.asked_more(now)  # it has arrived since the last look
+        return bool(left)
 
     def status(self, now: float, wall: WallTime) -> SessionStatus:
         """Return what there is to know, without changing anything."""

@@ -29,7 +29,7 @@ from agentd.live.messages import (
     ServerMessage,
     ToolResponse,
 )
-from agentd.live.websocket import LiveWebSocket
+from agentd.live.websocket import LiveWebSocket, unacknowledged
 
 BAD_FRAMES_IN_A_ROW = 100
 MIME_TYPE = "audio/pcm;rate=16000"
@@ -57,6 +57,14 @@ class GenaiLink:
         """Return our IP address on it, if it has one."""
         name = self._websocket.transport.get_extra_info("sockname")
         return str(name[0]) if isinstance(name, tuple) else None
+
+    @property
+    def unsent_bytes(self) -> int:
+        """Return what waits in asyncio, in TLS, and in the kernel."""
+        transport = self._websocket.transport
+        return transport.get_write_buffer_size() + unacknowledged(
+            transport.get_extra_info("socket")
+        )
 
     async def send(self, message: ClientMessage) -> None:
         """Send one message through the SDK."""

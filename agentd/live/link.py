@@ -34,6 +34,10 @@ class Link(Protocol):
     def local_address(self) -> str | None:
         """Return our IP address on it, if it has one."""
 
+    @property
+    def unsent_bytes(self) -> int:
+        """Return how much of what was sent has not been acknowledged by the peer's kernel."""
+
     async def send(self, message: ClientMessage) -> None:
         """Send one message; waits while the socket is full.
 
@@ -85,6 +89,7 @@ class FakeLink:
         self.close_hangs = False  # a peer that never answers our close
         self.send_blocks = False  # a socket that takes nothing
         self.local_address: str | None = None
+        self.unsent_bytes = 0
         self._inbox: deque[ServerMessage | Failure] = deque()
         self._changed = asyncio.Event()
 

@@ -342,7 +342,8 @@ class LiveSession:
             for name in [name for name, at_s in self._timers.items() if at_s <= now]:
                 if self._timers.get(name, now + 1.0) <= now:
                     del self._timers[name]
-                    self._feed(c.TimerFired(name))
+                    unsent = self._wire.unsent_bytes if self._wire is not None else 0
+                    self._feed(c.TimerFired(name, unsent))
             await asyncio.sleep(0)  # whatever is due, the other tasks have their turn
             await asyncio.sleep(0)  # whatever timers do, everybody else has a turn
             self._timer_moved.clear()
@@ -373,6 +374,11 @@ class _Wire:
         self._bytes = 0
         self._more = asyncio.Event()
         self._closing = False
+
+    @property
+    def unsent_bytes(self) -> int:
+        """Return how much of what was queued has not arrived."""
+        return self._bytes + (self.link.unsent_bytes if self.link is not None else 0)
 
     def put(self, item: ClientMessage | Event) -> None:
         """Queue a message or an event. Drop policy: overflow ends the connection."""

@@ -6,10 +6,13 @@ once. Imported lazily, together with the SDK.
 
 from __future__ import annotations
 
+import array
 import asyncio
 import contextlib
+import fcntl
 import json
 import socket
+import termios
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
@@ -103,3 +106,11 @@ def watch_socket(raw: socket.socket, user_timeout_ms: int) -> None:
     ):
         with contextlib.suppress(OSError):  # not TCP: a proxy behind a Unix socket
             raw.setsockopt(level, option, value)
+
+
+def unacknowledged(raw: socket.socket | None) -> int:
+    """Return the bytes in a socket's send queue that the peer's kernel has not got (tcp(7))."""
+    size = array.array("i", [0])
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, or none at all
+        fcntl.ioctl(cast("socket.socket", raw).fileno(), termios.TIOCOUTQ, size)
+    return size[0]

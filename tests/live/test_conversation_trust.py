@@ -110,6 +110,33 @@ def test_nothing_of_a_question_that_gets_no_sign_of_life_is_lost() -> None:
     assert world.heard_by(world.wire) == bytes(spoken.pcm)
 
 
+def test_a_question_that_is_still_being_sent_has_not_been_asked() -> None:
+    """N4: while a slow path gets on with it nobody is mute; then the service has its time."""
+    world = talked(reply_timeout_s=6.0)
+    world.speak()
+    for seconds, unsent in ((6.0, 90_000), (5.0, 60_000), (5.0, 30_000), (5.0, 0), (5.9, 0)):
+        world.unsent_bytes = unsent
+        world.advance(seconds)
+        assert world.is_in(State.LIVE)
+    world.advance(0.2)
+    assert world.told(e.Disconnected)[0].cause == "mute"
+
+
+def test_a_question_that_gets_no_further_is_asked_elsewhere() -> None:
+    """A path that stands still is given up at the second look; elsewhere it is looked at anew."""
+    world = talked(reply_timeout_s=6.0)
+    spoken = world.speak()
+    world.unsent_bytes = 90_000
+    world.advance(6.5)
+    assert world.is_in(State.LIVE)
+    world.advance(5.5)
+    assert world.told(e.Disconnected)[0].cause == "mute"
+    world.connect()
+    assert world.heard_by(world.wire) == bytes(spoken.pcm)
+    world.advance(6.5)
+    assert world.is_in(State.LIVE)
+
+
 def test_any_frame_is_a_sign_of_life() -> None:
     """Even one that cannot be used puts the verdict off."""
     world = talked(reply_timeout_s=5.0)

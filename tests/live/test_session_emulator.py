@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,6 +16,7 @@ from agentd.emulator import Emulator, EmulatorOptions
 from agentd.emulator.scenario import read_scenario
 from agentd.live.store import MemoryStore
 from agentd.live.tools import Tool, Toolbox
+from agentd.live.websocket import unacknowledged
 from tests.live.device import Device, on_loop
 
 BACKENDS = pytest.mark.parametrize("backend", ["developer", "vertex"])
@@ -797,3 +800,19 @@ async def test_forget_begins_a_session_that_knows_nothing(
         fresh = await device.event(e.SessionFresh, 2)
         assert (fresh.cause, fresh.restored_turns) == ("forgotten", 0)
         assert "handle" not in setups(server)[1]["sessionResumption"]
+
+
+def test_what_a_peer_has_not_taken_is_known() -> None:
+    """The kernel tells how much of what was sent is unacknowledged; a closed socket has nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        near = socket.create_connection(server.getsockname())
+        far, _ = server.accept()
+        with near, far:
+            near.setblocking(False)
+            sent = 0
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    sent += near.send(bytes(65_536))
+            assert 0 < unacknowledged(near) <= sent
+        assert unacknowledged(near) == 0
+        assert unacknowledged(None) == 0

@@ -98,6 +98,7 @@ class World:
         self.wall = WallTime(1_800_000_000.0, synchronised=True)
         self.conversation = Conversation(self.settings, random=lambda: random)
         self.timers: dict[str, float] = {}
+        self.unsent_bytes = 0
         self.wires: list[Wire] = []
         self.events: list[e.Event] = []
         self.delivered: list[e.Downlink] = []
@@ -254,7 +255,7 @@ class World:
             at, name = min(due)
             self._pass(max(0.0, at - self.now))
             del self.timers[name]
-            self.give(c.TimerFired(name))
+            self.give(c.TimerFired(name, self.unsent_bytes))
         else:
             raise AssertionError("the timers go round in circles")
         self._pass(until - self.now)
