@@ -130,6 +130,10 @@ class _ScaledLink:
     def local_address(self) -> str | None:
         return self._link.local_address
 
+    @property
+    def unsent_bytes(self) -> int:
+        return self._link.unsent_bytes
+
     async def send(self, message: ClientMessage) -> None:
         await self._link.send(message)
 

@@ -130,6 +130,10 @@ class OrderedLink:
     def local_address(self) -> str | None:
         return self.link.local_address
 
+    @property
+    def unsent_bytes(self) -> int:
+        return self.link.unsent_bytes
+
     async def send(self, message: ClientMessage) -> None:
         audio = isinstance(message, Audio)
         if audio:
