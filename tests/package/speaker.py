@@ -148,9 +148,11 @@ class Speaker:
         with wave.open(str(sentence)) as sound:
             rate, channels = sound.getframerate(), sound.getnchannels()
             frames = sound.readframes(sound.getnframes())
+        # Two seconds wait in the sound server, so that a busy machine tears no sentence in two; the
+        # microphone's own latency is what agentd asks for.
         command = (
             "pacat -s unix:/run/rig/native --playback --device=mic --raw --format=s16le "
-            f"--rate={rate} --channels={channels} --latency-msec=200"
+            f"--rate={rate} --channels={channels} --latency-msec=2000"
         )
         return command, frames
 
