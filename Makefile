@@ -82,8 +82,9 @@ continuity: setup ## every fault of a connection, at length, with a table of wha
 	AGENTD_CONTINUITY=full $(PY) -m pytest tests/continuity $(PYTEST_ARGS) </dev/null
 
 .PHONY: acoustic
-acoustic: setup ## the echo canceller on the sound rig, with a room between speaker and microphone
+acoustic: setup ## echo, on the sound rig with a room between speaker and microphone, and in 24 rooms
 	AGENTD_ACOUSTIC=1 $(PY) -m pytest tests/e2e/test_echo.py $(PYTEST_ARGS) </dev/null
+	AGENTD_ACOUSTIC=1 $(PY) -m pytest -n 2 tests/audio/test_acoustics.py $(PYTEST_ARGS) </dev/null
 
 .PHONY: docs
 docs: setup ## write anew what comes from the source: configuration, event table, picture of the lights

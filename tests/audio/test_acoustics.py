@@ -35,6 +35,8 @@ SETTINGS = acoustic_settings(vad={"hangover_ms": 1200})
 STILL_S = 1.5
 SILENT_WITHIN_S = {0.0: 0.8, -6.0: 0.4, -12.0: 0.4, -20.0: 0.4}
 """Of the first sound of a word, which may begin softly. `docs/audio.md` has the medians."""
+MASKING_DB = 0.0
+"""An echo as loud as the voice hides the beginning of it in some rooms, not all of it in any."""
 
 
 def way(seed: int, gain_db: float, reverberation_s: float = 0.4) -> Way:
@@ -120,6 +122,10 @@ def test_who_speaks_over_a_reply_silences_it(seed: int, gain_db: float) -> None:
         silent_s.append(air.last_heard_s() - begun_s)
 
     scene(air, body)
+    if FULL and gain_db >= MASKING_DB:
+        assert air.heard
+        assert silent_s[0] < len(over) / MIC_HZ
+        return
     (heard,) = air.heard
     assert heard.reason is EndReason.HANGOVER
     assert heard.speech_ms / 1000 > len(over) / MIC_HZ - 2 * EDGE_S - 0.5
