@@ -85,6 +85,20 @@ def test_spoken_words_reach_the_service_and_the_answer_the_speaker(
     assert other < 0.3
 
 
+def test_an_abort_inside_a_library_ends_no_conversation(kitchen: Kitchen, section: Section) -> None:
+    """What a failed assertion in C does, in a reply: it is started again, the session resumed."""
+    board = kitchen.board
+    speech = kitchen.say_until("reply_started", sentence(2, 3.0))
+    board.run("systemctl kill -s ABRT agentd")
+    aborted_s = board.now_s()
+    speech.end()
+    back = kitchen.wait_connected(speech.mark)
+    section.note("SIGABRT in a reply, to session", f"{back['at_s'] - aborted_s:.1f} s")
+    section.note("SIGABRT in a reply, told as", back["MESSAGE"])
+    assert back["AGENTD_EVENT"] == "resumed"
+    assert kitchen.converse(sentence(3, 2.0))["AGENTD_EVENT"] == "turn"
+
+
 def test_nothing_is_denied_to_it(kitchen: Kitchen) -> None:
     """Under the sandbox no library complains about a call or a path that is closed to it."""
     text = kitchen.board.run("journalctl --no-pager -b -u agentd -p warning -o cat")
