@@ -21,6 +21,11 @@ from tests.package.roots import PROJECT
 
 WINDOW_S = 40.0
 TALK_S = 8.0
+START = {
+    "first frame": ("capture_back",),
+    "READY": ("ready",),
+    "session": ("session_fresh", "resumed"),
+}
 PYTHON = "/usr/lib/agentd/bin/python3"
 
 _ASOUND = f"""\
@@ -64,11 +69,9 @@ def test_the_daemon(quiet: Kitchen, section: Section) -> None:
     board = quiet.board
     times = board.show("agentd", "ExecMainStartTimestampMonotonic", "MainPID")
     exec_s, pid = int(times["ExecMainStartTimestampMonotonic"]) / 1e6, times["MainPID"]
-    since_exec = board.events("capture_back", "ready", "session_fresh", "resumed")
-    for name in ("capture_back", "ready", "session_fresh", "resumed"):
-        found = [e["at_s"] for e in since_exec if e["AGENTD_EVENT"] == name and e["at_s"] > exec_s]
-        if found:
-            section.note(f"agentd: exec to {name}", f"{found[0] - exec_s:.1f} s")
+    for what, names in START.items():
+        first = next(e for e in board.events(*names) if e["_PID"] == pid)
+        section.note(f"agentd: exec to {what}", f"{first['at_s'] - exec_s:.1f} s")
     section.note("agentd: processor, idle", idle(board, pid).per_minute)
     mark = board.mark()
     begun_s, before = board.now_s(), cpu_s(board, pid)
@@ -102,7 +105,11 @@ def test_the_smallest_script(quiet: Kitchen, section: Section) -> None:
         first = service.wait("audio", wire, 300, direction="in")
         section.note("quickstart: exec to first audio sent", f"{first['wall'] - started_s:.1f} s")
         pid = board.show("quickstart", "MainPID")["MainPID"]
+        wire = service.mark()
         section.note("quickstart: processor, idle (streaming)", idle(board, pid).per_minute)
+        sent = [e for e in service.record("audio", wire) if e["direction"] == "in"]
+        section.note("quickstart: audio sent meanwhile", f"{len(sent)} messages in {WINDOW_S:g} s")
+        assert sent
         begun_s, before = board.now_s(), cpu_s(board, pid)
         wire = service.mark()
         speech = quiet.say(sentence(1, TALK_S))

@@ -151,7 +151,11 @@ class Kitchen:
         """Start or restart the daemon; return the event of its connection."""
         mark = self.board.mark()
         self.board.run("systemctl daemon-reload && systemctl restart agentd", timeout_s=600)
-        return self.wait_connected(mark)
+        pid = self.board.show("agentd", "MainPID")["MainPID"]
+        # The journal comes late; what the one before had to say is not meant.
+        return self.board.wait_event(
+            "session_fresh", "resumed", since=mark, where=lambda entry: entry["_PID"] == pid
+        )
 
     def wait_connected(self, since: int = 0) -> Entry:
         """Wait until the daemon has a session, fresh or resumed."""
