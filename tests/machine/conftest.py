@@ -91,6 +91,20 @@ def section(request: pytest.FixtureRequest, product: Installed) -> Section:
     return sections[check]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def page(request: pytest.FixtureRequest) -> Iterator[None]:
+    """When the last test of a check has come to its end, its part of the page is written."""
+    yield
+    check = request.path.stem.removeprefix("check_")
+    section = request.config.stash.get(_SECTIONS, {}).get(check)
+    if section is None:
+        return
+    section.passed, section.failed = _COUNTS.get(check, [0, 0])
+    if section.is_whole:
+        pages.save(section)
+        pages.PAGE.write_text(pages.page(pages.load()), encoding="utf-8")
+
+
 @pytest.fixture(autouse=True)
 def told(request: pytest.FixtureRequest) -> Iterator[None]:
     """When a check fails, the journal since its beginning is in the report."""
@@ -111,16 +125,13 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    """Write the page and print the figures."""
-    for check, section in config.stash.get(_SECTIONS, {}).items():
-        section.passed, section.failed = _COUNTS.get(check, [0, 0])
+    """Print the figures."""
+    sections = config.stash.get(_SECTIONS, {})
+    for check, section in sections.items():
         terminalreporter.section(f"{check}: {section.title}")
         for what, value in section.rows:
             terminalreporter.write_line(f"{what:56} {value}")
-        if section.is_whole:
-            pages.save(section)
-        else:
+        if not section.is_whole:
             terminalreporter.write_line("not all of it was run: the page keeps what it had")
-    if config.stash.get(_SECTIONS, {}):
-        pages.PAGE.write_text(pages.page(pages.load()), encoding="utf-8")
+    if sections:
         terminalreporter.write_line(f"{time.monotonic() - _STARTED:.0f} s")
