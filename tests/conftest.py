@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.rig.netns import Uplinks, reason_to_skip
 from tests.rig.sound import SoundRig, missing_programs
+
+# How long an example takes says how busy the machine is, and nothing else.
+settings.register_profile(
+    "agentd", settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+)
+settings.load_profile("agentd")
 
 
 @pytest.fixture

@@ -430,7 +430,7 @@ def tell(story: list[tuple[e.Event, float]], check: Callable[[Facts, float], Non
 
 
 @given(STORY)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_listening_is_the_open_uplink(story: list[tuple[e.Event, float]]) -> None:
     """In every order of events: the device shows listening if and only if audio leaves it."""
     leaving: set[int] = set()
@@ -451,7 +451,7 @@ def test_listening_is_the_open_uplink(story: list[tuple[e.Event, float]]) -> Non
 
 
 @given(STORY)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_nothing_sticks(story: list[tuple[e.Event, float]]) -> None:
     """In every order of events, a turn leaves nothing behind once its deadlines have passed."""
     lasting = {DeviceState.LISTENING, DeviceState.FATAL, DeviceState.MUTED, DeviceState.OFFLINE}
@@ -464,7 +464,7 @@ def test_nothing_sticks(story: list[tuple[e.Event, float]]) -> None:
 
 
 @given(STORY, st.floats(0, 1))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_until_is_when_to_look_again(story: list[tuple[e.Event, float]], part: float) -> None:
     """In every order of events, nothing changes before `until`, and `until` lies ahead."""
 

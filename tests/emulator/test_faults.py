@@ -372,7 +372,7 @@ MESSAGES = st.sampled_from(sorted(FIELDS)).flatmap(
 
 
 @given(st.lists(MESSAGES, min_size=1, max_size=6), st.booleans())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_no_message_crashes_the_core(messages: list[dict[str, Any]], automatic: bool) -> None:
     """Known messages with any JSON inside are taken or closed upon; nothing else happens."""
     peer = Peer(number=1)

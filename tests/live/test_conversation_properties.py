@@ -212,7 +212,6 @@ def check_order(world: World) -> None:
 @given(actions=st.lists(ACTIONS, min_size=0, max_size=60))
 @hypothesis_settings(
     max_examples=300,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 def test_whatever_happens(config: dict[str, Any], actions: list[tuple[Any, ...]]) -> None:
@@ -235,7 +234,7 @@ def test_whatever_happens(config: dict[str, Any], actions: list[tuple[Any, ...]]
 
 
 @given(actions=st.lists(ACTIONS, max_size=25), polite=st.booleans())
-@hypothesis_settings(max_examples=100, deadline=None)
+@hypothesis_settings(max_examples=100)
 def test_stop_ends_from_every_state(actions: list[tuple[Any, ...]], polite: bool) -> None:
     """Stop ends the session also when the peer never answers the close."""
     world = World()

@@ -282,7 +282,7 @@ STEPS = st.lists(
 
 
 @given(STEPS)
-@hypothesis_settings(max_examples=400, deadline=None)
+@hypothesis_settings(max_examples=400)
 def test_index_replay_is_exact(steps: list[tuple[str, int]]) -> None:
     """With indices, the session at the service holds every utterance once, whole and in order.
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentd.clock import SystemClock
@@ -271,7 +271,7 @@ PIECES = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150)
 @given(st.lists(st.binary(max_size=40) | PIECES, max_size=8))
 def test_no_bytes_disturb_the_daemon(lasting: Daemon, parts: list[bytes]) -> None:
     """C1, by fuzzing: after any input the next client is served and nothing has changed."""
