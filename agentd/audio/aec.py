@@ -4,11 +4,12 @@ The canceller works only while something that was played can be in the air. Befo
 tail has put silence through all of its buffers, so that to it the pause never was: it keeps what it
 has learned of the room and goes on there with the next reply. Until it knows the room, in the first
 two seconds of the first reply, nothing is let through (half duplex). What it leaves later is marked
-unless somebody may be speaking in it (double_talk.py). Noise suppression, if wanted, has to hear
+unless somebody may be speaking in it (double_talk.py), and all of it for a moment after the speaker
+ran dry: the way through the air is another one then. Noise suppression, if wanted, has to hear
 everything.
 
-Measured on a busy 2-core x86-64 machine: 240 to 290 µs per 20 ms frame for AEC3 itself and some 90
-for what is around it, while a reply plays; nothing otherwise. numpy and the wheel add 16 MiB
+Measured on a 2-core x86-64 machine: 425 µs per 20 ms frame for AEC3 itself and some 230 for what is
+around it, while a reply plays; nothing otherwise. numpy and the wheel add 16 MiB
 (docs/dependencies.md).
 """
 
@@ -30,6 +31,7 @@ NOISE_LEVEL = 1  # 12 dB; more makes voices hollow
 EARLIEST_LAG, LATEST_LAG = 1, 18  # frames; an echo outside of them moves the lead
 WANTED_LAG = 5
 MOST_LEAD_S = 0.3
+TORN_FRAMES = 75  # 1.5 s in which AEC3 finds a way anew: what it leaves then is not to be trusted
 
 _FADE = (np.arange(formats.FRAME_SAMPLES, dtype=np.float32) + 1) / formats.FRAME_SAMPLES
 
@@ -53,6 +55,7 @@ class WebrtcCanceller:
         self._settling = Settling()
         self._double_talk = DoubleTalk()
         self._is_echo = False  # the frame under way is
+        self._torn = 0  # frames for which nothing passes for a voice
         self._lag: int | None = None  # found last
         self._working = False
         self._frames = 0
@@ -60,6 +63,10 @@ class WebrtcCanceller:
     def played(self, pcm: bytes, heard_at_s: float) -> None:
         """Take what was written to the speaker."""
         self._far.write(pcm, heard_at_s)
+
+    def torn(self) -> None:
+        """Know that the speaker ran dry."""
+        self._torn = TORN_FRAMES
 
     def clean(self, frame: Frame) -> Frame | None:
         """Return the frame without echo, and without noise if that is configured."""
@@ -100,7 +107,8 @@ class WebrtcCanceller:
         out = self._engine.process(near, far)
         self._frames += 1
         self._settling.feed(near, far, out)
-        self._is_echo = not self._double_talk.feed(near, far, out)
+        self._is_echo = not self._double_talk.feed(near, far, out) or self._torn > 0
+        self._torn = max(0, self._torn - 1)
         if not self._working:
             self._working = True
             self._meter.reset()

@@ -75,13 +75,16 @@ class EchoStatus:
 
 
 class EchoCanceller(Protocol):
-    """Takes the far end out of the near end. Both methods are called on the event loop."""
+    """Takes the far end out of the near end. All of it is called on the event loop."""
 
     def played(self, pcm: bytes, heard_at_s: float) -> None:
         """Take 24 kHz PCM as it was written to the device, and when its first sample is heard.
 
         Silence need not be told.
         """
+
+    def torn(self) -> None:
+        """Know that the speaker ran dry: from here on the way through the air is another one."""
 
     def clean(self, frame: Frame) -> Frame | None:
         """Return the frame without what was played; the same one if nothing was.

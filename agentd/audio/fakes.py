@@ -100,6 +100,11 @@ class FakeCanceller:
 
     far_end: list[tuple[bytes, float]] = field(default_factory=list)
     frames: list[Frame] = field(default_factory=list)
+    tears: int = 0
+
+    def torn(self) -> None:
+        """Count it."""
+        self.tears += 1
 
     def played(self, pcm: bytes, heard_at_s: float) -> None:
         """Keep it."""

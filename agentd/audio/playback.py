@@ -83,6 +83,8 @@ class Player:
         self._emit = emit
         self._on_mark = on_mark
         self._on_far_end = on_far_end
+        self._on_torn: Callable[[], None] | None = None
+        self._ran_dry = 0  # of the device's count, seen
         self._playout = PlayoutClock()
         self._lock = threading.Lock()
         self._cushion = Cushion(settings.cushion_ms)
@@ -136,9 +138,12 @@ class Player:
         with self._lock:
             self._cushion.hush()
 
-    def tell_far_end(self, on_far_end: FarEnd) -> None:
-        """Call it from now on: an echo canceller has been loaded."""
-        self._on_far_end = on_far_end
+    def tell_far_end(self, on_far_end: FarEnd, on_torn: Callable[[], None] | None = None) -> None:
+        """Call them from now on: an echo canceller has been loaded.
+
+        `on_torn` is called when the device ran dry: what follows is heard later than it was said.
+        """
+        self._on_far_end, self._on_torn = on_far_end, on_torn
 
     def set_volume(self, percent: int) -> None:
         """Set the software volume, 0 to 100."""
@@ -206,21 +211,24 @@ class Player:
     def _report(self, collected: list[notes.Note], pcm: bytes, latency_s: float) -> None:
         """Hand over to the loop."""
         self._supervisor.beat()
-        changed = (self._lost_at_s is not None) or not self._played_ever
+        changed = self._lost_at_s is not None or not self._played_ever
         done = not self._keep_alive and self._silent_periods * formats.FRAME_S >= IDLE_S
         far_end = self._on_far_end
+        torn = self._on_torn if self._has_run_dry() else None
         heard_s = self._playout.stamp(
             len(pcm) // formats.SAMPLE_BYTES, self._clock.monotonic(), latency_s
         )
         # Silence has no echo, and would wake the loop 33 times a second.
         if far_end is not None and pcm.count(0) == len(pcm):
             far_end = None
-        if not (collected or changed or done or far_end):
+        if not (collected or changed or done or far_end or torn):
             return
 
         def tell() -> None:
             if self._lost_at_s is not None or not self._played_ever:
                 self._device_back()
+            if torn is not None:
+                torn()
             if far_end is not None:
                 far_end(pcm, heard_s)
             self._tell(collected)
@@ -232,6 +240,14 @@ class Player:
         elif self._loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop is closed already
                 self._loop.call_soon_threadsafe(tell)
+
+    def _has_run_dry(self) -> bool:
+        """Say whether the device has since the last period; its times begin anew then."""
+        before, self._ran_dry = self._ran_dry, self._device.ran_dry
+        if before == self._ran_dry:
+            return False
+        self._playout.reset()
+        return True
 
     def _tell(self, collected: list[notes.Note]) -> None:
         for note in collected:

@@ -139,7 +139,7 @@ class Sound:
 
     def _cancel_with(self, canceller: EchoCanceller) -> None:
         self._canceller = canceller
-        self.player.tell_far_end(canceller.played)
+        self.player.tell_far_end(canceller.played, canceller.torn)
         self._half_duplex = False
         self._set_shutter(Shutter())
 

@@ -104,6 +104,20 @@ def test_a_way_that_grows_in_mid_reply_does_not_open_it(gap_s: float) -> None:
     assert air.heard == []
 
 
+@pytest.mark.parametrize(("seed", "gap_s"), [(11, 0.1), (13, 0.2), (15, 0.2)])
+def test_a_speaker_that_ran_dry_does_not_open_it(seed: int, gap_s: float) -> None:
+    """A busy machine. In these rooms it did before the canceller was told."""
+    starved = replace(way(seed, -6.0), dries=((9.0, gap_s), (13.0, gap_s), (18.0, gap_s)))
+    air = Air(starved, settings=SETTINGS, seed=seed)
+
+    def body() -> None:
+        for reply in range(3):
+            a_reply(air, seed + reply)
+
+    scene(air, body)
+    assert air.heard == []
+
+
 @pytest.mark.parametrize("gain_db", LEVELS_DB)
 @pytest.mark.parametrize("seed", range(24) if FULL else (1, 6))
 def test_who_speaks_over_a_reply_silences_it(seed: int, gain_db: float) -> None:

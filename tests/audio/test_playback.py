@@ -177,6 +177,22 @@ def test_the_far_end_is_what_was_really_played() -> None:
     assert bench.far_end[0][1] == pytest.approx(1_000.06, abs=0.05)  # its clock stands still
 
 
+def test_a_device_that_ran_dry_is_told_to_the_canceller_once() -> None:
+    """Also where only silence was played; its times begin anew."""
+
+    async def body(bench: Bench) -> None:
+        tears: list[int] = []
+        bench.player.tell_far_end(lambda _pcm, _at_s: None, lambda: tears.append(1))
+        bench.device.tick(2)
+        assert tears == []
+        bench.device.ran_dry += 1
+        bench.device.tick(2)
+        assert tears == [1]
+        assert bench.player.stats.ran_dry == 1
+
+    run(body)
+
+
 def test_sounds_can_be_hushed() -> None:
     """An alarm ends by a press."""
 

@@ -56,7 +56,7 @@ def hear(rig: SoundRig, main: Coroutine[Any, Any, None]) -> None:
     except (AssertionError, TimeoutError) as error:
         if tears := rig.tears():
             pytest.skip(
-                f"the machine tore the sound {len(tears)} times ({tears[0]}): {error!r:.60}"
+                f"the machine tore the sound {len(tears)} times ({tears[-1]}): {error!r:.60}"
             )
         raise
 
@@ -84,6 +84,13 @@ class Household:
         await asyncio.to_thread(self.tracks.wait_recorded, name, seconds)
 
 
+async def starved(speaker: Speaker) -> tuple[int, int]:
+    """Return how often the machine did not serve the daemon's devices in time."""
+    audio = (await speaker.control("status"))["audio"]
+    show(f"{audio['capture']}\n{audio['playback']}\n{audio['echo']}")
+    return audio["playback"]["ran_dry"], audio["capture"]["overruns"]
+
+
 @contextlib.asynccontextmanager
 async def household(
     rig: SoundRig, folder: Path, *, gain_db: float, by: str = "canceller", **audio: str
@@ -97,9 +104,12 @@ async def household(
                 await speaker.wait_event("session_fresh")
                 await speaker.wait_event("echo", by=by)
                 with rig.echo(gain_db=gain_db, response=response):
-                    yield Household(rig, emulator, speaker, tracks)
-                    heard = (await speaker.control("status"))["audio"]
-                    show(f"{heard['capture']}\n{heard['playback']}\n{heard['echo']}")
+                    before = await starved(speaker)
+                    try:
+                        yield Household(rig, emulator, speaker, tracks)
+                    finally:
+                        if (after := await starved(speaker)) != before:
+                            rig.tear(f"speaker dry, microphone overrun: {before}, then {after}")
 
 
 @pytest.mark.parametrize("gain_db", [-6.0, -20.0] if FULL else [-6.0])

@@ -74,6 +74,7 @@ class Way:
     capture_jitter_s: float = 0.0
     noise_rms: float = 8.0
     gaps: tuple[tuple[float, float], ...] = ()  # (when, so much silence): the way is longer after
+    dries: tuple[tuple[float, float], ...] = ()  # the same in a device that ran dry
 
 
 class Thirds:
@@ -146,6 +147,7 @@ class Air:
         self._buffer = np.zeros(round(way.buffer_s * formats.PLAYBACK_RATE_HZ), np.float32)
         self._in_air = np.zeros(round(way.air_s * formats.CAPTURE_RATE_HZ), np.float32)
         self._gaps = list(way.gaps)
+        self._dries = list(way.dries)
         self._saying: list[tuple[int, Wave]] = []
         self._period: list[Samples] = []
         self._turn = 0
@@ -258,6 +260,10 @@ class Air:
 
     def _play(self, count: int) -> None:
         assert self._speaker.source is not None
+        while self._dries and self._dries[0][0] <= self.now_s:
+            length = round(self._dries.pop(0)[1] * formats.PLAYBACK_RATE_HZ)
+            self._buffer = np.concatenate((np.zeros(length, np.float32), self._buffer))
+            self._speaker.ran_dry += 1
         latency_s = len(self._buffer) / formats.PLAYBACK_RATE_HZ
         claimed_s = latency_s + self.way.claims_off_s
         claimed_s += float(self._dice.uniform(-1, 1)) * self.way.claims_jitter_s

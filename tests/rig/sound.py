@@ -297,6 +297,11 @@ class SoundRig:
                 os.killpg(process.pid, signal.SIGTERM)
             process.wait()
 
+    def tear(self, what: str) -> None:
+        """Note that the machine tore the sound elsewhere than in a room."""
+        with (self.home / "room.log").open("a", encoding="utf-8") as log:
+            log.write(f"tear: {what}\n")
+
     def tears(self) -> list[str]:
         """Return how the machine tore the sound in a room, if it was too busy for it."""
         path = self.home / "room.log"
