@@ -228,20 +228,23 @@ def silence_libraries() -> None:
 
 
 def _silence_stdio() -> None:
-    """Let C's `stderr` be /dev/null; that of Python and faulthandler is file descriptor 2.
+    """Let nothing be written through C's `stderr`; file descriptor 2 stays what it is.
 
     When a card vanishes, Debian's PortAudio 19.6 tries to start it again without a pause and prints
     four lines each time: some 100,000 in half a second, for which journald would suppress what
     agentd itself has to say for the next 30 s. It has no handler to set. To redirect descriptor 2
-    would lose the last words of a crash. That `stderr` may be set like any variable is in glibc's
-    manual ("Standard Streams").
+    would lose tracebacks and the last words of a crash, which are written to its number. So C's
+    `stderr` becomes a stream on it that can only be read: a write fails and is forgotten. (That it
+    may be set like any variable is in glibc's manual, "Standard Streams".) Where descriptor 2 is
+    write-only, a pipe or a file and not the journal's socket, it becomes /dev/null.
     """
     # Another C library may not let it be set; then there are those lines.
     with contextlib.suppress(AttributeError, ValueError):
         libc = ctypes.CDLL(None)
-        libc.fopen.restype = ctypes.c_void_p
+        libc.fopen.restype = libc.fdopen.restype = ctypes.c_void_p
         stream = ctypes.c_void_p.in_dll(libc, "stderr")
-        stream.value = libc.fopen(b"/dev/null", b"we") or stream.value
+        silent = libc.fdopen(2, b"r") or libc.fopen(b"/dev/null", b"we")
+        stream.value = silent or stream.value
 
 
 def check(direction: Direction, pcm: str) -> None:

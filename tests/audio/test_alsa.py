@@ -8,6 +8,10 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import signal
+import socket
+import subprocess
+import sys
 
 import pytest
 
@@ -241,6 +245,32 @@ def test_opening_prints_nothing(rig: SoundRig, capfd: pytest.CaptureFixture[str]
 
     run(rig, body)
     assert capfd.readouterr().err == ""
+
+
+FATAL = """
+import ctypes
+from agentd.audio.alsa import silence_libraries
+libc = ctypes.CDLL(None)
+silence_libraries()
+noise = ctypes.c_void_p.in_dll(libc, "stderr")
+for _ in range(3):
+    libc.fputs(b"noise\\n", noise)
+    libc.fflush(noise)
+ctypes.pythonapi.Py_FatalError(b"last words")
+"""
+
+
+def test_c_libraries_are_silent_and_the_last_words_of_a_crash_are_not() -> None:
+    """On a socket, as the journal is: what Python says of its own end goes to descriptor 2."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        # In a process of its own, which dies of it.
+        done = subprocess.run([sys.executable, "-c", FATAL], stderr=theirs.fileno(), check=False)
+        ours.setblocking(False)
+        said = ours.recv(65_536).decode()
+    assert done.returncode == -signal.SIGABRT
+    assert "last words" in said
+    assert "noise" not in said
 
 
 def test_only_two_names_are_ever_shown_to_portaudio(rig: SoundRig) -> None:
