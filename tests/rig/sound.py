@@ -37,16 +37,6 @@ PROGRAMS: Final = ("pulseaudio", "pactl", "pacat", "parec")
 START_S: Final = 30.0
 """How long the server may take to answer. It takes 0.2 s on a quiet machine."""
 
-
-def without_waiting(pid: int) -> None:
-    """Let a process of the rig run as soon as it wants to, where root is there to allow it.
-
-    A sound card and the air do not wait for programs.
-    """
-    with contextlib.suppress(PermissionError):
-        os.sched_setscheduler(pid, os.SCHED_RR, os.sched_param(1))
-
-
 _ASOUNDRC = """\
 pcm.rig_mic {{ type pulse server "{server}" device "mic.monitor" hint.description "rig mic" }}
 pcm.rig_spk {{ type pulse server "{server}" device "spk" hint.description "rig speaker" }}
@@ -192,7 +182,6 @@ class SoundRig:
                 command, env=self.child_env(), stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         self._wait_ready()
-        without_waiting(self._server.pid)  # and the devices' threads, which are still to come
         self._modules.clear()
         for name in RATES_HZ:
             self.plug(name)
