@@ -8,7 +8,6 @@ with the same libraries, microphone, speaker and service. Emulated: compare the 
 from __future__ import annotations
 
 import re
-import time
 from dataclasses import dataclass
 
 import pytest
@@ -99,11 +98,13 @@ def test_the_smallest_script(quiet: Kitchen, section: Section) -> None:
     )
     board.write("/etc/asound.conf", _ASOUND)
     board.write("/run/systemd/system/quickstart.service", _UNIT)
-    wire, started_s = service.mark(), time.time()
+    wire = service.mark()
     try:
         board.run("systemctl daemon-reload; systemctl start quickstart")
-        first = service.wait("audio", wire, 300, direction="in")
-        section.note("quickstart: exec to first audio sent", f"{first['wall'] - started_s:.1f} s")
+        service.wait("audio", wire, 300, direction="in")
+        now_s, times = board.now_s(), board.show("quickstart", "ExecMainStartTimestampMonotonic")
+        begun_s = int(times["ExecMainStartTimestampMonotonic"]) / 1e6
+        section.note("quickstart: exec to first audio sent, at most", f"{now_s - begun_s:.1f} s")
         pid = board.show("quickstart", "MainPID")["MainPID"]
         wire = service.mark()
         section.note("quickstart: processor, idle (streaming)", idle(board, pid).per_minute)
