@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import errno
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,8 @@ class StepClock(FakeClock):
 
 @contextlib.asynccontextmanager
 async def running(store: StateStore) -> AsyncIterator[None]:
-    """Run the store in the background."""
+    """Run the store in the background, its thread the only one: `settled` queues behind it."""
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(max_workers=1))
     task = asyncio.create_task(store.run())
     try:
         yield
