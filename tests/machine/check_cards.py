@@ -8,9 +8,9 @@ Rows A1, A2 and A3 of the faults that agentd survives. Times are the machine's o
 from __future__ import annotations
 
 from tests.machine.board import Entry
-from tests.machine.hearing import heard_share, last_sound, wait_for_sound
 from tests.machine.kitchen import MOUTH, Kitchen, sentence
 from tests.machine.report import Section
+from tests.rig.hearing import heard_share, last_sound, wait_for_sound
 
 UNBIND = "echo snd_aloop.0 > /sys/bus/platform/drivers/snd_aloop/unbind"
 BIND = "echo snd_aloop.0 > /sys/bus/platform/drivers/snd_aloop/bind"

@@ -1,8 +1,8 @@
 """Is this speech in that recording? Content, not loudness, and not when.
 
-An emulated sound card runs dry and goes on a little later; what counts is that the words are there,
-in their order. So they are looked for piece by piece, each where the one before ends or a little
-behind it, and a piece is there if it correlates.
+A sound card, emulated or on a machine that is short of time, runs dry and goes on a little later;
+what counts is that the words are there, in their order. So they are looked for piece by piece, each
+where the one before ends or a little behind it, and a piece is there if it correlates.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ BEFORE: Final = RATE_HZ // 50
 def heard_share(spoken: Samples, recording: Samples) -> float:
     """Return how much of the sounding part of `spoken` is in the recording, in order, 0 to 1.
 
-    Every place of the recording is tried for the first words; the best beginning counts.
+    Both have one rate; a piece is 40 ms at 16 kHz. Every place of the recording is tried for the
+    first words; the best beginning counts.
     """
     pieces = [spoken[i : i + PIECE] for i in range(0, len(spoken) - PIECE + 1, PIECE)]
     sounding = [bool(np.abs(piece).max() > 10 * AUDIBLE) for piece in pieces]
