@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.machine.board import Entry
-from tests.machine.hearing import heard_share
 from tests.machine.kitchen import Kitchen, sentence
-from tests.machine.radio import AP, Radio
+from tests.machine.radio import Radio
 from tests.machine.report import Section
+from tests.rig.hearing import heard_share
 
 NETEMS = ("delay 400ms", "delay 20ms loss 10%")
 """Each way. Both at once is a link that carries a sixth of what a voice takes."""
@@ -130,15 +130,14 @@ def test_back_on_wifi_it_goes_on(kitchen: Kitchen, radio: Radio, section: Sectio
 
 
 @pytest.mark.parametrize("netem", NETEMS)
-def test_loss_and_delay_end_no_connection(kitchen: Kitchen, section: Section, netem: str) -> None:
+def test_loss_and_delay_end_no_connection(
+    kitchen: Kitchen, radio: Radio, section: Section, netem: str
+) -> None:
     """N4: 800 ms there and back, or one packet in ten lost each way: no reconnect, an answer."""
     board = kitchen.board
-    board.run(f"for i in wlan1 backhaul0; do {AP} tc qdisc add dev $i root netem {netem}; done")
     mark = board.mark()
-    try:
+    with radio.impaired(netem):
         turn = kitchen.converse(sentence(6, 3.0))
-    finally:
-        board.run(f"for i in wlan1 backhaul0; do {AP} tc qdisc del dev $i root; done")
     section.note(f"N4, netem {netem} each way", turn["MESSAGE"])
     assert turn["AGENTD_EVENT"] == "turn"
     assert not board.events("disconnected", "connecting", since=mark)

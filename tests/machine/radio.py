@@ -2,13 +2,21 @@
 
 The machine's own radio is NetworkManager's, with wpa_supplicant, as on Raspberry Pi OS. The other
 one is hostapd's; behind it are a DHCP server with short leases and the second network card.
+
+A connection to the service ends at the access point, which makes its own onwards. Losses are put
+between two TCPs of the machine's kernel, that way, on the machine's clock. QEMU's user network has
+a TCP as well, of another age, and its timers run by the host's clock.
 """
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Final
 
 from tests.machine.board import Board
+from tests.machine.kitchen import PORT
+from tests.machine.qemu import SERVICE
 
 AP: Final = "ip netns exec ap"
 LEASE: Final = "2m"
@@ -43,6 +51,8 @@ ip link set backhaul0 netns ap
     nft add table ip nat
     nft add chain ip nat out "{{ type nat hook postrouting priority 100; }}"
     nft add rule ip nat out oifname backhaul0 masquerade
+    nft add chain ip nat in "{{ type nat hook prerouting priority -100; }}"
+    nft add rule ip nat in iifname wlan1 ip daddr {SERVICE} tcp dport {PORT} redirect
 '
 """
 _START: Final = f"""\
@@ -54,6 +64,10 @@ _DHCP: Final = (
     f"{AP} dnsmasq --keep-in-foreground --conf-file=/dev/null --port=0 --interface=wlan1 "
     f"--dhcp-authoritative --dhcp-range=192.168.77.10,192.168.77.20,{LEASE} --log-dhcp "
     "--leasefile-ro --user=root --pid-file=/run/dnsmasq.pid --log-facility=/run/dnsmasq.log"
+)
+_RELAY: Final = (
+    f"{AP} systemd-socket-activate --listen={PORT} "
+    f"/lib/systemd/systemd-socket-proxyd {SERVICE}:{PORT}"
 )
 _PROFILE: Final = (
     "nmcli connection add type wifi ifname wlan0 con-name home ssid kitchen "
@@ -70,7 +84,7 @@ class Radio:
         board.write("/run/hostapd.conf", _HOSTAPD)
         board.run(_BUILD)
         self.on()
-        self._dhcp = board.begin(_DHCP, timeout_s=7200)
+        self._at_work = [board.begin(script, timeout_s=7200) for script in (_DHCP, _RELAY)]
         board.run(_PROFILE)
 
     def on(self) -> None:
@@ -94,6 +108,18 @@ class Radio:
         text = self._board.run("ip -4 route get 192.0.2.1")
         words = text.split()
         return words[words.index("dev") + 1]
+
+    @contextlib.contextmanager
+    def impaired(self, netem: str) -> Iterator[None]:
+        """Treat what goes over the air so, each way."""
+        ends = ("tc qdisc {} dev wlan0 root", f"{AP} tc qdisc {{}} dev wlan1 root")
+        for end in ends:
+            self._board.run(f"{end.format('replace')} netem {netem}")
+        try:
+            yield
+        finally:
+            for end in ends:
+                self._board.run(end.format("del"))
 
     def renewals(self) -> int:
         """Return how often the DHCP server has confirmed a lease."""
