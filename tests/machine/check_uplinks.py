@@ -3,7 +3,7 @@
 wlan0 is a simulated radio associated by WPA2 with hostapd, run by NetworkManager and wpa_supplicant
 as Raspberry Pi OS has them; wwan0 is a second network card with a worse metric. The access point
 says goodbye, or falls silent, or the radio is blocked, while somebody speaks and while a reply
-plays (N1); packets are lost and late (N4); a lease is renewed without a change.
+plays (N1); packets are lost, late (N4) and slow; a lease is renewed without a change.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from tests.rig.hearing import heard_share
 
 NETEMS = ("delay 400ms", "delay 20ms loss 10%")
 """Each way. Both at once is a link that carries a sixth of what a voice takes."""
+THIN = "rate 80kbit"
+"""A quarter of what a voice takes: six seconds of it need 25 to leave, an answer may take 15."""
 LINKDOWN = "net.ipv4.conf.all.ignore_routes_with_linkdown"
 
 
@@ -136,11 +138,27 @@ def test_loss_and_delay_end_no_connection(
     """N4: 800 ms there and back, or one packet in ten lost each way: no reconnect, an answer."""
     board = kitchen.board
     mark = board.mark()
-    with radio.impaired(netem):
+    with radio.impaired(netem, netem):
         turn = kitchen.converse(sentence(6, 3.0))
     section.note(f"N4, netem {netem} each way", turn["MESSAGE"])
     assert turn["AGENTD_EVENT"] == "turn"
     assert not board.events("disconnected", "connecting", since=mark)
+
+
+def test_a_thin_uplink_is_no_mute_service(kitchen: Kitchen, radio: Radio, section: Section) -> None:
+    """A question that is longer on its way than an answer may take is waited for, and answered."""
+    board = kitchen.board
+    clip = sentence(5, 6.0)
+    mark = board.mark()
+    with radio.impaired(THIN):
+        turn = kitchen.converse(clip)
+    (heard,) = board.events("utterance", since=mark)
+    waited_s = turn["at_s"] - heard["at_s"]
+    section.note(f"{THIN} from the machine: end of speech to the turn's end", f"{waited_s:.1f} s")
+    section.note(f"{THIN} from the machine", turn["MESSAGE"])
+    assert turn["AGENTD_EVENT"] == "turn"
+    assert not board.events("disconnected", "connecting", since=mark)
+    assert heard_share(clip.samples, kitchen.heard(-1)) > 0.5
 
 
 def test_a_renewed_lease_changes_nothing(kitchen: Kitchen, radio: Radio, section: Section) -> None:

@@ -110,15 +110,16 @@ class Radio:
         return words[words.index("dev") + 1]
 
     @contextlib.contextmanager
-    def impaired(self, netem: str) -> Iterator[None]:
-        """Treat what goes over the air so, each way."""
-        ends = ("tc qdisc {} dev wlan0 root", f"{AP} tc qdisc {{}} dev wlan1 root")
-        for end in ends:
+    def impaired(self, up: str, down: str = "") -> Iterator[None]:
+        """Treat what goes over the air so (netem), from the machine and to it."""
+        ends = {"tc qdisc {} dev wlan0 root": up, f"{AP} tc qdisc {{}} dev wlan1 root": down}
+        treated = {end: netem for end, netem in ends.items() if netem}
+        for end, netem in treated.items():
             self._board.run(f"{end.format('replace')} netem {netem}")
         try:
             yield
         finally:
-            for end in ends:
+            for end in treated:
                 self._board.run(end.format("del"))
 
     def renewals(self) -> int:
