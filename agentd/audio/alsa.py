@@ -57,6 +57,7 @@ BACKLOG = 250  # captured periods kept while the event loop is busy: 10 s
 _HERE = Path(__file__).parent
 _STREAM = {"playback": 0, "capture": 1}  # snd_pcm_stream_t
 _NONBLOCK = 1
+_TYPE_NULL = 4  # snd_pcm_type_t
 _OVERFLOW = 0x2  # paInputOverflow
 _UNDERFLOW = 0x4  # paOutputUnderflow
 _ABORT = 2  # paAbort
@@ -261,10 +262,15 @@ def check(direction: Direction, pcm: str) -> None:
         raise AudioError(f"ALSA is missing ({error}). Install libasound2") from error
     handle = ctypes.c_void_p()
     status = alsa.snd_pcm_open(ctypes.byref(handle), pcm.encode(), _STREAM[direction], _NONBLOCK)
-    if status >= 0:
-        alsa.snd_pcm_close(handle)
-        return
-    raise refusal(pcm, -status)
+    if status < 0:
+        raise refusal(pcm, -status)
+    kind = alsa.snd_pcm_type(handle)
+    alsa.snd_pcm_close(handle)
+    if direction == "capture" and kind == _TYPE_NULL:
+        # It has no clock: frames would come as fast as the processor makes them.
+        raise AudioError(
+            f"{pcm} is no microphone but silence without end. Choose one from `agentd devices`"
+        )
 
 
 def refusal(pcm: str, code: int) -> AudioError:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agentd.audio import cards
-from agentd.audio.alsa import refusal
+from agentd.audio.alsa import check, refusal
 from agentd.audio.devices import wav_path
 from agentd.errors import AudioError, DeviceBusy, DeviceNotFound
 
@@ -107,6 +107,13 @@ def test_every_refusal_says_what_to_do(code: int, kind: type[AudioError], says: 
     assert type(error) is kind
     assert str(error).startswith("plughw:CARD=Device")
     assert says in str(error)
+
+
+def test_alsa_null_is_a_speaker_and_no_microphone() -> None:
+    """Nothing paces it: some 85 seconds of silence would come every second."""
+    with pytest.raises(AudioError, match=r"^null is no microphone.*\. Choose .*agentd devices"):
+        check("capture", "null")
+    check("playback", "null")
 
 
 def test_file_names_are_told_from_cards() -> None:
