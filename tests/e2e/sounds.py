@@ -15,6 +15,7 @@ from agentd.audio.wav import read_header
 from agentd.demo.room import read_mono, write_user
 from agentd.demo.script import SPEECH_DIRECTORY, Line
 from agentd.emulator import Utterance
+from tests.rig.hearing import best_place
 
 MIC_HZ = 16_000
 SPK_HZ = 24_000
@@ -61,19 +62,7 @@ class Match:
 
 def match(needle: Samples, hay: Samples) -> Match:
     """Find a sound in another by normalised correlation."""
-    size = len(needle)
-    if len(hay) < size:
-        return Match(0, 0.0)
-    a, b = needle.astype(np.float64), hay.astype(np.float64)
-    length = 1 << (len(hay) + size).bit_length()
-    product = np.fft.irfft(np.fft.rfft(b, length) * np.conj(np.fft.rfft(a, length)), length)
-    energy = np.concatenate(([0.0], np.cumsum(b * b)))
-    window = energy[size:] - energy[:-size]
-    score = product[: len(window)] / np.sqrt(np.maximum(window, 1.0) * np.dot(a, a))
-    # Rounding noise in a quiet window would win by its small norm.
-    score[window < window.max() * 1e-6] = 0.0
-    at = int(np.argmax(score))
-    return Match(at, float(score[at]))
+    return Match(*best_place(needle, hay))
 
 
 class Room:

@@ -12,11 +12,10 @@ from tests.machine.kitchen import MOUTH, Kitchen, sentence
 from tests.machine.report import Section
 from tests.rig.hearing import heard_share, last_sound, wait_for_sound
 
-UNBIND = "echo snd_aloop.0 > /sys/bus/platform/drivers/snd_aloop/unbind"
-BIND = "echo snd_aloop.0 > /sys/bus/platform/drivers/snd_aloop/bind"
-# A card of the same driver that nobody uses; bound anew, it takes the first number that is free.
-UNBIND_SPARE, BIND_SPARE = (
-    f"echo snd_aloop.1 > /sys/bus/platform/drivers/snd_aloop/{verb}" for verb in ("unbind", "bind")
+_LOOPBACK = "/sys/bus/platform/drivers/snd_aloop"
+# The second card nobody uses; bound anew, it takes the first number that is free.
+UNBIND, BIND, UNBIND_SPARE, BIND_SPARE = (
+    f"echo snd_aloop.{card} > {_LOOPBACK}/{verb}" for card in (0, 1) for verb in ("unbind", "bind")
 )
 CARDS = "sed -n 's/^ *\\([0-9]*\\) \\[\\([A-Za-z]*\\).*/\\1 \\2/p' /proc/asound/cards"
 
