@@ -17,7 +17,8 @@ INTRODUCTION = """\
 agentd reads `/etc/agentd/agentd.toml`, then every `/etc/agentd/conf.d/*.toml` in order of name;
 a later file wins key by key. `agentd config check` names every problem with its file, key, value
 and allowed range; `agentd config show` prints what is in force. A changed file takes effect on
-`systemctl reload agentd`; a wrong one is refused then and the old settings stay in force.
+`systemctl reload agentd`; a wrong one is refused then and the old settings stay in force. Each must
+be a regular file (or a link to one) of at most 1 MiB in UTF-8; a pipe or a device is refused.
 
 Secrets are not settings: see "Credentials" at the end. This page is generated from the schema by
 `make docs`; do not edit it.

@@ -5,8 +5,9 @@ A file that is wrong anywhere is not used at all: nothing is half-applied.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-import tomllib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +19,12 @@ from pydantic_core import ErrorDetails
 from agentd.config import GpioPins, Settings, context_window_tokens
 from agentd.config_fields import describe_range, find_field, find_section, walk_fields
 from agentd.errors import ConfigError, ConfigProblem
+from agentd.named_files import FileRefused, read_toml
+from agentd.service.text import safe_text
 
 SYSTEM_CONFIG = Path("/etc/agentd/agentd.toml")
 MAX_FILE_BYTES = 1 << 20
+MAX_KEY_CHARS, MAX_VALUE_CHARS = 120, 60  # in messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +79,24 @@ def parse(tables: Sequence[tuple[Path, Mapping[str, Any]]]) -> Settings:
 
 def _files(main: Path, required: bool, problems: list[ConfigProblem]) -> Iterator[Path]:
     try:
-        exists = main.is_file()
-        drop_ins = sorted(main.parent.joinpath("conf.d").glob("*.toml"))
-    except OSError as error:
-        problems.append(_file_problem(main, f"cannot be read ({error.strerror})"))
+        # Also what is there and no file: it is refused with a word rather than passed over.
+        exists = os.path.lexists(main)
+        drop_ins = _drop_ins(main.parent / "conf.d")
+    except (OSError, ValueError) as error:
+        cause = getattr(error, "strerror", None) or str(error)
+        problems.append(_file_problem(main, f"cannot be read ({cause})"))
         return
     if exists:
         yield main
     elif required:
         problems.append(_file_problem(main, "does not exist or is not a file"))
     yield from drop_ins
+
+
+def _drop_ins(directory: Path) -> list[Path]:
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        return sorted(path for path in directory.iterdir() if path.name.endswith(".toml"))
+    return []
 
 
 def _file_problem(file: Path, what: str) -> ConfigProblem:
@@ -95,23 +107,11 @@ def _file_problem(file: Path, what: str) -> ConfigProblem:
 
 def _read(file: Path, problems: list[ConfigProblem]) -> dict[str, Any] | None:
     try:
-        raw = file.read_bytes()
-    except OSError as error:
-        problems.append(_file_problem(file, f"cannot be read ({error.strerror})"))
+        return read_toml(file, MAX_FILE_BYTES)
+    except FileRefused as error:
+        key = "(syntax)" if error.syntax else "(file)"
+        problems.append(ConfigProblem(str(file), key, "", error.problem, error.remedy))
         return None
-    if len(raw) > MAX_FILE_BYTES:
-        problems.append(_file_problem(file, f"is larger than {MAX_FILE_BYTES} bytes"))
-        return None
-    try:
-        return tomllib.loads(raw.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        problem = f"is not UTF-8 text (byte {error.start})"
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        problem = f"is not valid TOML ({error})"
-    problems.append(
-        ConfigProblem(str(file), "(syntax)", "", problem, "Correct it; `agentd config check` helps")
-    )
-    return None
 
 
 def _merge(
@@ -155,7 +155,7 @@ def _problem(
         (path for path in origins if location[: len(path)] == path), key=len, default=location[:1]
     )
     file = _origin(known, origins, tables)
-    key = ".".join(known)
+    key = safe_text(".".join(known), MAX_KEY_CHARS)
     if detail["type"] == "extra_forbidden":
         return ConfigProblem(file, key, "", "unknown key", _suggestion(known))
     field = find_field(known)
@@ -168,8 +168,7 @@ def _plain(message: str) -> str:
 
 
 def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return safe_text(repr(value), MAX_VALUE_CHARS)
 
 
 def _suggestion(path: tuple[str, ...]) -> str:

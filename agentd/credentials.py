@@ -6,7 +6,6 @@ SDK's own environment variables work. Every problem is told with the place that 
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from agentd.errors import CredentialError
+from agentd.named_files import FileRefused, read_json, read_text
 
 API_KEY = "gemini-api-key"
 SERVICE_ACCOUNT = "google-application-credentials"
@@ -118,9 +118,11 @@ def _checked_key(text: str, source: str) -> Credentials:
 def _service_account(path: Path) -> Credentials:
     remedy = "Download the JSON key of the service account again"
     try:
-        account = json.loads(_read(path))
-    except ValueError:
-        raise CredentialError(f"{path} is not JSON. {remedy}") from None
+        account = read_json(path, MAX_BYTES)
+    except FileRefused as error:
+        if error.syntax:
+            raise CredentialError(f"{path} {error.problem}. {remedy}") from None
+        raise _unusable(error) from error
     kind = account.get("type") if isinstance(account, dict) else None
     if not isinstance(kind, str):
         raise CredentialError(f"{path} is no Google credential (it has no `type`). {remedy}")
@@ -128,25 +130,24 @@ def _service_account(path: Path) -> Credentials:
 
 
 def _is_there(path: Path) -> bool:
+    """Return whether anything is there; what is no file is refused when it is read."""
     try:
-        return path.is_file()
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
     except OSError as error:  # a directory that may not be entered looks like a dead network else
         raise CredentialError(
             f"{path} cannot be reached ({error.strerror}). Check who may enter its directory"
         ) from error
+    return True
 
 
 def _read(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise CredentialError(
-            f"{path} cannot be read ({error.strerror}). Check that it exists and who may read it"
-        ) from error
-    if len(data) > MAX_BYTES:
-        raise CredentialError(f"{path} is larger than {MAX_BYTES} bytes; that is no credential")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise CredentialError(f"{path} is not text. Write the credential as plain text") from None
+        return read_text(path, MAX_BYTES)
+    except FileRefused as error:
+        raise _unusable(error) from error
+
+
+def _unusable(error: FileRefused) -> CredentialError:
+    return CredentialError(f"{error.path} {error.problem}. {error.remedy}")

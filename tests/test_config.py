@@ -128,7 +128,7 @@ def test_an_unreadable_file_is_told(tmp_path: Path, raw: bytes, said: str) -> No
 
 def test_a_directory_in_place_of_the_file_is_told(tmp_path: Path) -> None:
     """A directory is not a configuration file."""
-    with pytest.raises(ConfigError, match="is not a file"):
+    with pytest.raises(ConfigError, match="is a directory, not a file"):
         load(tmp_path)
 
 

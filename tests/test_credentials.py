@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -76,7 +77,8 @@ def test_no_key_anywhere(directory: Path) -> None:
         (b"a-b-c", "does not look like"),
         (b'{"type": "service_account"}', "does not look like"),
         (b'{"type":"service_account"}', SERVICE_ACCOUNT),
-        (b"\xff\xfe\x00", "not text"),
+        (b"\xff\xfe\x00", "not UTF-8 text"),
+        (b"\x80key-key-key", "not UTF-8 text"),
         ("schlüssel-schlüssel".encode(), "does not look like"),
         (b"x" * (MAX_BYTES + 1), "larger than"),
     ],
@@ -98,9 +100,24 @@ def test_a_key_that_must_not_be_read(directory: Path, monkeypatch: pytest.Monkey
     def refuse(*args: object, **kwargs: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr("os.open", refuse)
     with pytest.raises(CredentialError, match="Permission denied"):
         find("developer", directory)
+
+
+@pytest.mark.parametrize("name", [API_KEY, SERVICE_ACCOUNT])
+def test_a_pipe_in_place_of_a_credential_is_refused(directory: Path, name: str) -> None:
+    """Reading it would wait for whoever writes; the dial fails with a sentence instead."""
+    os.mkfifo(directory / name)
+    with pytest.raises(CredentialError, match=f"{name} is a pipe, not a file"):
+        find("vertex" if name == SERVICE_ACCOUNT else "developer", directory)
+
+
+def test_a_service_account_that_nests_without_end_is_refused(directory: Path) -> None:
+    """It is no JSON that anybody can read."""
+    (directory / SERVICE_ACCOUNT).write_text("[" * 60_000)
+    with pytest.raises(CredentialError, match="is not JSON"):
+        find("vertex", directory)
 
 
 def test_a_service_account_for_vertex(directory: Path) -> None:

@@ -14,6 +14,7 @@ the voice gate while one plays (`agentd.device.sounder`).
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, time
@@ -26,6 +27,7 @@ from agentd.audio.wav import read_header
 from agentd.config import Sounds
 from agentd.device.state import Derived, DeviceState, Facts
 from agentd.errors import AudioError
+from agentd.named_files import FileRefused, open_regular
 
 OWN_CLIPS = Path(__file__).with_name("clips")
 DROPPED_CLIPS = Path("/etc/agentd/sounds")  # other languages, other tones
@@ -212,8 +214,8 @@ class ClipLibrary:
         for path in words if name in SPOKEN else tones:
             try:
                 pcm = _read(path)
-            except (AudioError, OSError) as error:
-                if path.exists():
+            except (AudioError, OSError, FileRefused) as error:
+                if os.path.lexists(path):  # `Path.exists` raises in a folder that is closed to us
                     logging.getLogger(__name__).warning("sound left out: %s", error)
                 continue
             gain = 1.0 if name in (ALARM, TIMER) else self._gain
@@ -222,9 +224,9 @@ class ClipLibrary:
 
 
 def _read(path: Path) -> bytes:
-    layout = read_header(path)
-    most = round(LONGEST_S * layout.rate_hz) * layout.frame_bytes
-    with path.open("rb") as file:
+    with open_regular(path) as file:
+        layout = read_header(path)
+        most = round(LONGEST_S * layout.rate_hz) * layout.frame_bytes
         file.seek(layout.data_at)
         raw = file.read(min(layout.data_bytes, most))
     raw = raw[: len(raw) // layout.frame_bytes * layout.frame_bytes]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import wave
@@ -260,6 +261,14 @@ def test_dropped_in_nonsense(tmp_path: Path, caplog: pytest.LogCaptureFixture) -
     assert library.clip("error") == s.ClipLibrary(Sounds()).clip("error")
     assert "error.wav" in caplog.text
     assert "sox" in caplog.text
+
+
+def test_a_pipe_dropped_in_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Opening it would wait for a writer; ours is played."""
+    os.mkfifo(tmp_path / "mute.wav")
+    library = s.ClipLibrary(Sounds(), (tmp_path, s.OWN_CLIPS))
+    assert library.clip("mute") == s.ClipLibrary(Sounds(), (s.OWN_CLIPS,)).clip("mute")
+    assert "is a pipe, not a file" in caplog.text
 
 
 def test_endless_clip_is_cut(tmp_path: Path) -> None:
