@@ -685,6 +685,17 @@ class ReplyOverflow(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReplyUnplayable(Event):
+    """The service sent sound of a type that is not played; once a turn."""
+
+    name = "reply_unplayable"
+    level = logging.WARNING
+    template = "turn {turn}: the service sent {cause}, which agentd does not play"
+    turn: int  # 0: it was not asked for
+    cause: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Muted(Event):
     """Capture is closed; nothing is heard."""
 

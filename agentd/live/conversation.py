@@ -232,6 +232,10 @@ class Conversation:
         connection.last_frame_s = self._effects.now
         if message.problem:
             self._bad_frame(message.problem)
+        if message.unplayable:
+            turn = self._turns.current
+            number = turn.number if turn is not None else 0
+            self._effects.emit(events.ReplyUnplayable(turn=number, cause=message.unplayable))
         if message.tokens is not None:
             self._usage.add(message.tokens)
         if message.resumption is not None:

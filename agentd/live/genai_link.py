@@ -5,6 +5,7 @@ Imported lazily, together with the SDK.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -15,7 +16,7 @@ from google.genai.live import AsyncSession
 from websockets.exceptions import ConnectionClosed
 
 from agentd.live.failures import Failure, Kind, Phase, safe_reason
-from agentd.live.inbound import convert
+from agentd.live.inbound import convert, sounds
 from agentd.live.link import LinkFailed
 from agentd.live.messages import (
     ActivityEnd,
@@ -29,6 +30,7 @@ from agentd.live.messages import (
     ServerMessage,
     ToolResponse,
 )
+from agentd.live.reply_audio import ReplyDecoder
 from agentd.live.websocket import LiveWebSocket, unacknowledged
 
 BAD_FRAMES_IN_A_ROW = 100
@@ -49,6 +51,7 @@ class GenaiLink:
         self._websocket = websocket
         self._leave = leave
         self._stream: AsyncIterator[types.LiveServerMessage] | None = None
+        self._decoder = ReplyDecoder()
         self._ours = False  # we have ended it
         self._bad_frames = 0
 
@@ -79,7 +82,7 @@ class GenaiLink:
             if self._stream is None:
                 self._stream = self._session.receive()
             try:
-                message = convert(await anext(self._stream))
+                message = await self._heard(await anext(self._stream))
             except StopAsyncIteration:
                 self._stream = None
                 continue
@@ -90,6 +93,24 @@ class GenaiLink:
                 return self._bad_frame(error)
             self._bad_frames = 0
             return message
+
+    async def _heard(self, message: types.LiveServerMessage) -> ServerMessage:
+        """Convert a frame; what has to be resampled is done bit by bit, as it may be seconds."""
+        decoder, pieces = self._decoder, []
+        for mime, data in sounds(message):
+            for piece in decoder.feed(mime, data):
+                pieces.append(piece)
+                if decoder.is_converting:
+                    await asyncio.sleep(0)
+        content = message.server_content
+        ends = bool(content and (content.generation_complete or content.turn_complete))
+        interrupted = bool(content and content.interrupted)
+        if ends and not interrupted:
+            pieces += decoder.rest()
+        found = convert(message, audio=tuple(pieces), unplayable=decoder.take_refusal())
+        if interrupted or found.turn_complete:
+            decoder.new_turn()
+        return found
 
     def _bad_frame(self, error: Exception) -> ServerMessage:
         self._bad_frames += 1

@@ -19,18 +19,24 @@ from agentd.live.messages import (
     Tokens,
     parse_time_left_s,
 )
+from agentd.live.reply_audio import is_sound
 
 MAX_CALLS_IN_FRAME = 64
 
 
-def convert(message: types.LiveServerMessage) -> ServerMessage:
-    """Return the frame's content; what agentd has no use for is left out."""
+def convert(
+    message: types.LiveServerMessage, *, audio: tuple[bytes, ...] = (), unplayable: str = ""
+) -> ServerMessage:
+    """Return the frame's content; what agentd has no use for is left out.
+
+    `audio` and `unplayable` are what the decoder has made of the frame's `sounds`.
+    """
     content = message.server_content
     update = message.session_resumption_update
-    parts = _parts(content)
     return ServerMessage(
-        audio=tuple(_audio(parts)),
-        model_turn=bool(parts),
+        audio=audio,
+        unplayable=unplayable,
+        model_turn=bool(_parts(content)),
         user_text=_text(content.input_transcription) if content else None,
         model_text=_text(content.output_transcription) if content else None,
         interrupted=bool(content and content.interrupted),
@@ -51,15 +57,14 @@ def _parts(content: types.LiveServerContent | None) -> list[types.Part]:
     return content.model_turn.parts or []
 
 
-def _audio(parts: Iterable[types.Part]) -> Iterable[bytes]:
-    for part in parts:
+def sounds(message: types.LiveServerMessage) -> Iterable[tuple[str | None, bytes]]:
+    """Yield MIME type and bytes of everything in a frame that is meant to be heard."""
+    for part in _parts(message.server_content):
         blob = part.inline_data
         if part.thought or blob is None or not blob.data:
             continue
-        if (blob.mime_type or "audio/pcm").startswith("audio/"):
-            whole = len(blob.data) & ~1  # half a sample would turn the rest into noise
-            if whole:
-                yield blob.data[:whole]
+        if is_sound(blob.mime_type):
+            yield blob.mime_type, blob.data
 
 
 def _text(transcription: types.Transcription | None) -> Text | None:

@@ -151,6 +151,7 @@ class ServerMessage:
     """
 
     audio: tuple[bytes, ...] = ()  # int16 mono 24 kHz
+    unplayable: str = ""  # sound came that cannot be played, and why; said once a turn
     model_turn: bool = False  # any model content, thoughts included
     user_text: Text | None = None
     model_text: Text | None = None

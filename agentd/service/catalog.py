@@ -53,6 +53,7 @@ MESSAGE_IDS = {
     "echo_uncancelled": "5d721bcb3bc4441998d9d9856dcdeb13",
     "detector_missing": "2efddc6925334d848489c6cccd47265e",
     "reply_overflow": "87d0226bc2ed4b9b92de63bec436028c",
+    "reply_unplayable": "b7ebc300cf0947fab98dba886a284465",
     "muted": "9f703ef47d1649a08912f16ca40458eb",
     "unmuted": "7bd76c8a616b4b77b93a25a1c634b26f",
     "volume": "277cc41a2d73482298aeefaeb64e0b6c",

@@ -24,7 +24,7 @@ from agentd.live.commands import SetupPlan
 from agentd.live.connection import api_version, endpoint
 from agentd.live.dial_errors import dial_failure
 from agentd.live.failures import Failure, Kind, Phase
-from agentd.live.inbound import convert
+from agentd.live.inbound import convert, sounds
 from agentd.live.messages import Interaction, ResumptionUpdate, Text, Tokens
 from agentd.live.setup import connect_config
 from agentd.live.tools import Tool, Toolbox
@@ -136,19 +136,27 @@ def inbound(**fields: Any) -> Any:
     return convert(types.LiveServerMessage.model_validate(fields))
 
 
-def test_audio() -> None:
-    """Sound of every audio part, in whole samples; thoughts and pictures are not for the ear."""
+def test_sounds() -> None:
+    """Every part that is to be heard, with its type; thoughts and pictures are not for the ear."""
     parts = [
         {"inline_data": {"mime_type": "audio/pcm;rate=24000", "data": b"abc"}},
-        {"inline_data": {"mime_type": "audio/pcm", "data": b"de"}},
         {"inline_data": {"data": b"fg"}},
-        {"inline_data": {"mime_type": "audio/pcm", "data": b"h"}},
+        {"inline_data": {"mime_type": "AUDIO/MPEG", "data": b"h"}},
         {"inline_data": {"mime_type": "image/png", "data": b"ij"}},
+        {"inline_data": {"mime_type": "audio/pcm", "data": b""}},
         {"inline_data": {"mime_type": "audio/pcm", "data": b"kl"}, "thought": True},
         {"text": "hm", "thought": True},
     ]
-    found = inbound(server_content={"model_turn": {"parts": parts}})
-    assert found.audio == (b"ab", b"de", b"fg")
+    message = types.LiveServerMessage.model_validate(
+        {"server_content": {"model_turn": {"parts": parts}}}
+    )
+    assert list(sounds(message)) == [
+        ("audio/pcm;rate=24000", b"abc"),
+        (None, b"fg"),
+        ("AUDIO/MPEG", b"h"),
+    ]
+    found = convert(message, audio=(b"ab",), unplayable="sound of type audio/mpeg")
+    assert (found.audio, found.unplayable) == ((b"ab",), "sound of type audio/mpeg")
     assert found.model_turn
 
 
