@@ -34,7 +34,7 @@ from agentd.doctor.system import run_command
 from agentd.errors import EXIT_OK, AgentdError, ConfigError, ControlError
 from agentd.events import event_types
 from agentd.service.client import ControlClient, socket_path
-from agentd.service.text import safe_text
+from agentd.service.text import json_text, safe_text
 
 JOURNAL_ENTRIES = 5_000
 FILE_BYTES = 64 * 1024
@@ -84,7 +84,7 @@ def config_lines(settings: Settings) -> Iterator[str]:
         value: Any = settings
         for part in key.split("."):
             value = getattr(value, part)
-        yield f"{key} = {json.dumps(_config_value(key, value))}"
+        yield f"{key} = {json_text(_config_value(key, value))}"
 
 
 def _config_value(key: str, value: object) -> object:
@@ -135,7 +135,7 @@ def _may_be_told(event: str, name: str, value: str) -> bool:
 def status_document(value: object, key: str = "") -> object:
     """Return numbers, flags and known names of a status; everything else is left out."""
     if isinstance(value, Mapping):
-        kept = {str(k): status_document(v, str(k)) for k, v in value.items()}
+        kept = {safe_text(str(k), 80): status_document(v, str(k)) for k, v in value.items()}
         return {k: v for k, v in kept.items() if v is not None}
     if isinstance(value, str):
         return safe_text(value) if key in STATUS_TEXTS else None
@@ -185,19 +185,19 @@ class Sources:
 
 def collect(config: Path | None, sources: Sources) -> Iterator[tuple[str, str]]:
     """Yield the name and text of every part."""
-    yield "versions.json", json.dumps(_versions(), indent=2)
+    yield "versions.json", json_text(_versions(), indent=2)
     try:
         loaded = load(config)
     except ConfigError as error:
         from agentd.doctor.main import configuration_findings
 
-        yield "doctor.json", json.dumps(f.document(configuration_findings(error)), indent=2)
+        yield "doctor.json", json_text(f.document(configuration_findings(error)), indent=2)
     else:
         yield "config.txt", "\n".join(config_lines(loaded.settings))
-        yield "doctor.json", json.dumps(f.document(sources.examine(loaded)), indent=2)
+        yield "doctor.json", json_text(f.document(sources.examine(loaded)), indent=2)
     with contextlib.suppress(ControlError):
-        yield "status.json", json.dumps(status_document(sources.status()), indent=2)
-    yield "journal.jsonl", "\n".join(json.dumps(entry) for entry in _journal(sources))
+        yield "status.json", json_text(status_document(sources.status()), indent=2)
+    yield "journal.jsonl", "\n".join(json_text(entry) for entry in _journal(sources))
     shown = sources.run(["systemctl", "show", "agentd.service"])
     if shown:
         yield "unit.txt", "\n".join(unit_lines(shown))
@@ -260,6 +260,6 @@ def main(arguments: argparse.Namespace) -> int:
         raise AgentdError(
             f"{path}: {error.strerror}. Name a new file in a directory that you may write to"
         ) from error
-    print(f"{path}: {', '.join(names)}")
+    print(f"{safe_text(str(path), 400)}: {', '.join(names)}")
     print("It holds no speech, no transcript, no instruction, no key and no handle.")
     return EXIT_OK

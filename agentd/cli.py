@@ -8,15 +8,27 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from agentd import __version__, environment
+from agentd import __version__, environment, terminal
 from agentd.errors import EXIT_CONFIG, EXIT_FAILURE, EXIT_OK, AgentdError, ConfigError
+from agentd.service.text import safe_text
 
 Parser = argparse.ArgumentParser
+MESSAGE_LIMIT = 1000
+
+# What a command may lack: the modules that Debian's package does not force on a device.
+DEBIAN_PACKAGES = {
+    "cryptography": "python3-cryptography",
+    "gpiozero": "python3-gpiozero",
+    "pyaudio": "python3-pyaudio",
+    "rich": "python3-rich",
+    "systemd": "python3-systemd",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,24 +142,56 @@ COMMANDS: dict[str, Command] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit status (0 ok, 1 failure, 2 usage, 78 bad configuration)."""
     environment.reserve()
-    argv = list(sys.argv[1:] if arguments is None else arguments)
-    parsed = build_parser(argv).parse_args(argv)
+    argv = [_typed(word) for word in (sys.argv[1:] if arguments is None else arguments)]
+    with terminal.plain_streams():
+        try:
+            try:
+                return _run_command(build_parser(argv).parse_args(argv))
+            finally:
+                sys.stdout.flush()
+        except BrokenPipeError:  # `agentd status | head`
+            terminal.discard_output()
+            return EXIT_FAILURE
+        except OSError as error:  # such as a full disk below standard output
+            terminal.discard_output()
+            return _told(f"{error.filename or 'standard output'}: {error.strerror or error}")
+
+
+def _run_command(parsed: argparse.Namespace) -> int:
     module, _, function = COMMANDS[parsed.command].handler.partition(":")
     try:
         handler = getattr(importlib.import_module(module), function)
         return int(handler(parsed))
     except ConfigError as error:
         for problem in error.problems:
-            print(f"agentd: {problem}", file=sys.stderr)
+            _told(str(problem))
         return EXIT_CONFIG
     except AgentdError as error:
-        print(f"agentd: {error}", file=sys.stderr)
-        return EXIT_FAILURE
-    except BrokenPipeError:  # `agentd status | head`
-        sys.stderr.close()
-        return EXIT_FAILURE
+        return _told(str(error))
     except KeyboardInterrupt:
         return EXIT_OK if parsed.command in {"run", "status", "emulator"} else EXIT_FAILURE
+    except ModuleNotFoundError as error:
+        package = DEBIAN_PACKAGES.get((error.name or "").partition(".")[0])
+        if package is None:
+            raise
+        return _told(f"{parsed.command} needs {package}. Run: sudo apt install {package}")
+
+
+def _told(message: str) -> int:
+    """Print an error in one line, whoever's words are in it; return that it is a failure."""
+    print(f"agentd: {safe_text(message, MESSAGE_LIMIT)}", file=sys.stderr)
+    return EXIT_FAILURE
+
+
+def _typed(word: str) -> str:
+    """Return an argument as it was typed.
+
+    Where the locale is not that of the terminal, Python holds what it could not decode as lone
+    surrogates (PEP 383), which neither JSON nor TOML can carry.
+    """
+    if word.isascii() or not any("\udc80" <= char <= "\udcff" for char in word):
+        return word
+    return os.fsencode(word).decode("utf-8", "replace")
 
 
 def build_parser(argv: Sequence[str]) -> Parser:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Mapping
@@ -12,7 +11,19 @@ from typing import Any
 
 from agentd.errors import EXIT_FAILURE, EXIT_OK, ControlError
 from agentd.service.client import ControlClient, NotRunning, socket_path
-from agentd.service.statustext import duration_text, not_working, status_sentence
+from agentd.service.statustext import (
+    counted,
+    duration_text,
+    not_working,
+    status_sentence,
+    was_answered,
+)
+from agentd.service.text import json_text, safe_text
+
+NOT_A_STATUS = (
+    "the daemon answers in another form than this command reads. If agentd was upgraded: "
+    "sudo systemctl restart agentd"
+)
 
 
 def _ask(method: str, **params: object) -> Any:
@@ -27,16 +38,28 @@ def status(arguments: argparse.Namespace) -> int:
 
         return watch(socket_path(os.environ, Path.home()), as_json=arguments.json)
     document = _ask("status")
-    print(json.dumps(document, indent=2) if arguments.json else describe(document))
+    print(json_text(document, indent=2) if arguments.json else describe(document))
     return EXIT_OK
 
 
 def describe(document: Mapping[str, Any]) -> str:
-    """Return the status as lines for a person."""
+    """Return the status as lines for a person.
+
+    Raises:
+        ControlError: it is not a status; after an upgrade the old daemon may still run.
+    """
+    try:
+        rows = _rows(document)
+    except (LookupError, TypeError, ValueError, OverflowError, AttributeError):
+        raise ControlError(NOT_A_STATUS) from None
+    return "\n".join(f"{name:11} {text}" for name, text in rows if text)
+
+
+def _rows(document: Mapping[str, Any]) -> list[tuple[str, str]]:
     session, audio = document["session"], document["audio"]
     capture, playback = audio["capture"], audio["playback"]
     network, turns = document["network"], document["turns"]
-    rows = [
+    return [
         ("agentd", f"{document['version']}, up {duration_text(document['uptime_s'])}"),
         ("state", status_sentence(document)),
         ("microphone", f"{capture['device']}: {_microphone(capture, document['muted'])}"),
@@ -47,7 +70,6 @@ def describe(document: Mapping[str, Any]) -> str:
         ("tokens", _tokens(session.get("tokens") or {})),
         ("turns", _turns(turns)),
     ]
-    return "\n".join(f"{name:11} {text}" for name, text in rows if text)
 
 
 def _microphone(capture: Mapping[str, Any], muted: bool) -> str:
@@ -55,13 +77,13 @@ def _microphone(capture: Mapping[str, Any], muted: bool) -> str:
         return "closed (muted)"
     if not capture["alive"]:
         return not_working(capture) or "opening"
-    lost = f", {capture['lost_frames']} frames lost" if capture["lost_frames"] else ""
+    lost = f", {counted(capture['lost_frames'], 'frame')} lost" if capture["lost_frames"] else ""
     return f"{capture['level_dbfs']:.0f} dBFS{lost}"
 
 
 def _speaker(playback: Mapping[str, Any]) -> str:
-    dry = f", ran dry {playback['ran_dry']} times" if playback.get("ran_dry") else ""
-    return not_working(playback) or f"{playback['underruns']} underruns{dry}"
+    dry = f", ran dry {counted(playback['ran_dry'], 'time')}" if playback.get("ran_dry") else ""
+    return not_working(playback) or f"{counted(playback['underruns'], 'underrun')}{dry}"
 
 
 def _echo(echo: Mapping[str, Any]) -> str:
@@ -73,7 +95,7 @@ def _echo(echo: Mapping[str, Any]) -> str:
 
 
 def _session(session: Mapping[str, Any]) -> str:
-    parts = [f"{session['connections']} connections, {session['resumes']} resumed"]
+    parts = [f"{counted(session['connections'], 'connection')}, {session['resumes']} resumed"]
     if session["last_resume_ms"] is not None:
         parts.append(f"last in {session['last_resume_ms'] / 1000:.2f} s")
     if session["handle_age_s"] is not None:
@@ -90,8 +112,13 @@ def _tokens(tokens: Mapping[str, Any]) -> str:
 def _turns(turns: Mapping[str, Any]) -> str:
     last = turns["last"]
     text = f"{turns['count']}, {turns['interrupted']} interrupted"
-    if last and last["first_audio_ms"] >= 0:
-        text += f"; last answered after {last['first_audio_ms']:.0f} ms"
+    if last:
+        after_ms = last["first_audio_ms"]
+        text += (
+            f"; last answered after {after_ms:.0f} ms"
+            if was_answered(after_ms)
+            else "; the last one was not answered"
+        )
     return text
 
 
@@ -115,44 +142,56 @@ def volume(arguments: argparse.Namespace) -> int:
         answer = _ask("volume")
     else:
         answer = _ask("volume.set", percent=_percent(arguments.percent))
-    print(f"volume {answer['percent']} %")
+    print(f"volume {_one(answer, 'percent')} %")
     return EXIT_OK
 
 
 def _percent(text: str) -> int:
-    if not text.isdecimal() or int(text) > 100:
-        raise ControlError(f"volume {text}: give a whole number from 0 to 100")
+    # Python reads no number of more than 4300 digits (CVE-2020-10735).
+    if not (text.isascii() and text.isdecimal() and len(text.lstrip("0")) <= 3) or int(text) > 100:
+        raise ControlError(f"volume {safe_text(text, 20)}: give a whole number from 0 to 100")
     return int(text)
 
 
 def silence(_arguments: argparse.Namespace) -> int:
     """Stop a ringing timer or alarm."""
-    print("silenced" if _ask("silence")["silenced"] else "nothing rings")
+    print("silenced" if _one(_ask("silence"), "silenced") == "True" else "nothing rings")
     return EXIT_OK
+
+
+def _outcome(method: str, text: str) -> str:
+    return _one(_ask(method, text=text), "outcome")
+
+
+def _one(answer: object, name: str) -> str:
+    """Return one value of an answer; raise `ControlError` if it has none."""
+    if not isinstance(answer, Mapping) or not isinstance(answer.get(name), str | int):
+        raise ControlError(NOT_A_STATUS)
+    return str(answer[name])
 
 
 def say(arguments: argparse.Namespace) -> int:
     """Send a text as if it had been spoken."""
-    print(_ask("say", text=arguments.text)["outcome"])
+    print(_outcome("say", arguments.text))
     return EXIT_OK
 
 
 def instruct(arguments: argparse.Namespace) -> int:
     """Change the system instruction and say by which way."""
-    print(_ask("instruct", text=arguments.text)["outcome"])
+    print(_outcome("instruct", arguments.text))
     return EXIT_OK
 
 
 def context(arguments: argparse.Namespace) -> int:
     """Tell the model something without asking for an answer."""
-    print(_ask("context.add", text=arguments.text)["outcome"])
+    print(_outcome("context.add", arguments.text))
     return EXIT_OK
 
 
 def forget(_arguments: argparse.Namespace) -> int:
     """Delete the conversation; without a daemon, from the disk."""
     try:
-        print(f"forgotten: {_ask('forget')['forgotten']}")
+        print(f"forgotten: {_one(_ask('forget'), 'forgotten')}")
         return EXIT_OK
     except NotRunning:
         from agentd.forget import directories, forget_on_disk
@@ -175,7 +214,7 @@ def devices(arguments: argparse.Namespace) -> int:
             {"name": d.name, "text": d.text, "capture": d.capture, "playback": d.playback}
             for d in found
         ]
-        print(json.dumps(rows, indent=2))
+        print(json_text(rows, indent=2))
         return EXIT_OK
     width = max((len(device.name) for device in found), default=0)
     for device in found:

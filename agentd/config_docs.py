@@ -10,6 +10,7 @@ from pydantic.fields import FieldInfo
 
 from agentd.config import Settings
 from agentd.config_fields import describe_range, find_section, walk_fields
+from agentd.service.text import json_text
 
 INTRODUCTION = """\
 # Configuration
@@ -83,7 +84,7 @@ def settings_toml(settings: Settings) -> str:
 
 def schema_json() -> str:
     """Return the JSON schema of the configuration."""
-    return json.dumps(Settings.model_json_schema(), indent=2)
+    return json_text(Settings.model_json_schema(), indent=2) + "\n"
 
 
 FORMATS: dict[str, Callable[[], str]] = {"json": schema_json, "markdown": markdown, "toml": toml}
@@ -104,13 +105,25 @@ def _cell(field: FieldInfo) -> str:
     return "–" if value is None else f"`{_toml_value(value)}`"
 
 
+def _toml_text(value: str) -> str:
+    """Return a TOML basic string; what a terminal may obey or hide is written as an escape."""
+    quoted = json.dumps(value, ensure_ascii=False)
+    if quoted.isprintable():
+        return quoted
+    return "".join(char if char.isprintable() else _escape(char) for char in quoted)
+
+
+def _escape(char: str) -> str:
+    return f"\\u{ord(char):04x}" if ord(char) < 0x10000 else f"\\U{ord(char):08x}"
+
+
 def _toml_value(value: object) -> str:
     if value is None:
         return '""'
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
+        return _toml_text(value)
     if isinstance(value, tuple):
         return "[" + ", ".join(_toml_value(item) for item in value) + "]"
     return str(value)

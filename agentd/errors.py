@@ -8,10 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from agentd.service.text import safe_text
+
 EXIT_OK = 0
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
 EXIT_CONFIG = 78  # sysexits.h EX_CONFIG; the unit does not restart on it
+
+
+# Characters shown of each part of a problem.
+_PROBLEM_LIMITS = {"file": 400, "key": 120, "value": 80, "problem": 300, "remedy": 800}
 
 
 class AgentdError(Exception):
@@ -20,13 +26,22 @@ class AgentdError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ConfigProblem:
-    """One wrong value: where it stands, what it is, what is allowed, what to do."""
+    """One wrong value: where it stands, what it is, what is allowed, what to do.
+
+    All of it may be somebody else's words (a file on a boot partition): each is made safe for a
+    line of a terminal, and bounded.
+    """
 
     file: str
     key: str
     value: str
     problem: str
     remedy: str
+
+    def __post_init__(self) -> None:
+        """Make every part fit for one line."""
+        for name, limit in _PROBLEM_LIMITS.items():
+            object.__setattr__(self, name, safe_text(getattr(self, name), limit))
 
     def __str__(self) -> str:
         shown = f" = {self.value}" if self.value else ""

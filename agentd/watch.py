@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agentd.commands import describe
-from agentd.errors import EXIT_FAILURE
+from agentd import terminal
+from agentd.commands import NOT_A_STATUS, describe
+from agentd.errors import EXIT_FAILURE, ControlError
 from agentd.service.client import ControlClient
-from agentd.service.statustext import duration_text, not_working
+from agentd.service.statustext import counted, duration_text, not_working, was_answered
+from agentd.service.text import json_text
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 METER_WIDTH = 32
 METER_FLOOR_DBFS = -60.0
 LAST_TURNS = 5
+CLEAR = "\x1b[H\x1b[2J"
 
 STYLES = {
     "idle": "grey50",
@@ -44,8 +46,8 @@ def watch(path: Path, *, as_json: bool) -> int:
     with ControlClient(path) as client:
         documents = client.watch()
         if as_json:
-            _each(documents, lambda status: print(json.dumps(status), flush=True))
-        elif sys.stdout.isatty():
+            _each(documents, lambda status: print(json_text(status), flush=True))
+        elif terminal.can_be_painted(sys.stdout):
             _on_terminal(documents)
         else:
             _each(documents, _changes())
@@ -55,22 +57,28 @@ def watch(path: Path, *, as_json: bool) -> int:
 
 def _each(documents: Iterator[Status], show: Show) -> None:
     for status in documents:
-        show(status)
+        try:
+            show(status)
+        except (LookupError, TypeError, ValueError, OverflowError, AttributeError):
+            raise ControlError(NOT_A_STATUS) from None
 
 
 def _on_terminal(documents: Iterator[Status]) -> None:
-    try:
-        from rich.console import Console
-        from rich.live import Live
-    except ImportError:  # not installed: the same facts, without colour
-        _each(documents, lambda status: print(f"\x1b[H\x1b[2J{describe(status)}", flush=True))
+    console = terminal.console()
+    if console is None:  # no rich: the same facts, without colour
+        out = terminal.raw(sys.stdout)
+        _each(documents, lambda status: print(f"{CLEAR}{describe(status)}", file=out, flush=True))
         return
-    console = Console()
+    from rich.live import Live
+
     history = History()
     with Live(console=console, auto_refresh=False, screen=False, transient=False) as live:
-        for status in documents:
+
+        def show(status: Status) -> None:
             history.take(status)
             live.update(picture(status, history), refresh=True)
+
+        _each(documents, show)
 
 
 def _changes() -> Show:
@@ -97,9 +105,9 @@ def plain_line(status: Status) -> str:
         f"{status['state']} ({status['cause']})",
         *lost,
         connected.strip(),
-        f"{session['connections']} connections",
+        counted(session["connections"], "connection"),
         network["interface"],
-        f"{turns['count']} turns",
+        counted(turns["count"], "turn"),
     )
     return "; ".join(part for part in parts if part)
 
@@ -146,7 +154,7 @@ def picture(status: Status, history: History) -> RenderableType:
     grid.add_row("network", Text(f"{network['interface'] or 'unknown'}{online}"))
     grid.add_row("up", Text(f"{duration_text(status['uptime_s'])}, agentd {status['version']}"))
     for turn in history.turns:
-        grid.add_row(f"turn {turn['turn']}", _turn(turn))
+        grid.add_row(Text(f"turn {turn['turn']}"), _turn(turn))
     return grid
 
 
@@ -159,7 +167,7 @@ def _level(muted: bool, capture: Status) -> RenderableType:
         return Text(f"{capture['device']}: {not_working(capture) or 'opening'}", style="red")
     level = capture["level_dbfs"]
     colour = "red" if level > -3 else "yellow" if level > -12 else "green"
-    lost = f"  {capture['lost_frames']} frames lost" if capture["lost_frames"] else ""
+    lost = f"  {counted(capture['lost_frames'], 'frame')} lost" if capture["lost_frames"] else ""
     return Text.assemble((meter(level), colour), f" {level:4.0f} dBFS  {capture['device']}{lost}")
 
 
@@ -169,13 +177,13 @@ def _speaker(playback: Status) -> RenderableType:
     if trouble := not_working(playback):
         return Text(f"{playback['device']}: {trouble}", style="red")
     waiting = f", {playback['buffered_ms']:.0f} ms to play" if playback["buffered_ms"] else ""
-    return Text(f"{playback['device']}: {playback['underruns']} underruns{waiting}")
+    return Text(f"{playback['device']}: {counted(playback['underruns'], 'underrun')}{waiting}")
 
 
 def _session(session: Status) -> RenderableType:
     from rich.text import Text
 
-    counts = f"{session['connections']} connections, {session['resumes']} resumed"
+    counts = f"{counted(session['connections'], 'connection')}, {session['resumes']} resumed"
     if session["last_resume_ms"] is not None:
         counts += f", last in {session['last_resume_ms'] / 1000:.2f} s"
     if session["connected"]:
@@ -192,7 +200,7 @@ def _turn(turn: Status) -> RenderableType:
 
     answered = (
         f"first audio after {turn['first_audio_ms']:.0f} ms"
-        if turn["first_audio_ms"] >= 0
+        if was_answered(turn["first_audio_ms"])
         else "no answer"
     )
     broken = ", interrupted" if turn["interrupted"] else ""

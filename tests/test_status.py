@@ -121,7 +121,7 @@ def test_a_device_that_is_opening_or_closed_in_silence_is_no_trouble() -> None:
         document(capture=replace(CAPTURE, alive=False), playback=replace(PLAYBACK, alive=False))
     )
     assert "plughw:CARD=mic: opening" in text
-    assert "default: 1 underruns, ran dry 2 times" in text
+    assert "default: 1 underrun, ran dry 2 times" in text
 
 
 def test_other_events_change_no_counter() -> None:

@@ -74,7 +74,7 @@ def test_everything_is_on_one_picture() -> None:
     for words in (
         "● listening  speech",
         "▮▮▮▮▮▮▮▮▮▮▮▮▮▮▮▮▯▯▯▯▯▯▯▯▯▯▯▯▯▯▯▯  -30 dBFS  mic",
-        "spk: 1 underruns, 250 ms to play",
+        "spk: 1 underrun, 250 ms to play",
         "connected; 3 connections, 2 resumed, last in 0.61 s, ends in 42 s",
         "wlan0",
         "2 h 5 min, agentd 1.2.3",
@@ -101,7 +101,7 @@ def test_everything_is_on_one_picture() -> None:
             "spk: not working: spk has ended. Look at it",
         ),
         # Without keep_alive it is closed while there is nothing to play.
-        ({"audio__playback__alive": False}, "spk: 1 underruns"),
+        ({"audio__playback__alive": False}, "spk: 1 underrun"),
         ({"audio__capture__lost_frames": 7}, "7 frames lost"),
         (
             {"session__connected": False, "session__trouble": "dns", "session__retry_in_s": 5.0},

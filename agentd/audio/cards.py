@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agentd.errors import AudioError
+from agentd.service.text import safe_text
 
 ASOUND = Path("/proc/asound")
 # PCMs that pass on what the hardware offers and no more; they need a plug in front.
 _RAW = ("hw:", "dsnoop:", "dmix:")
+# A speaker and no microphone: `agentd.audio.alsa.check` refuses it, nothing paces it.
+PACELESS = frozenset({"null"})
 _CARD = re.compile(r"^\s*(\d+)\s+\[(\S+)\s*\]:\s*(.*)$")
 
 
@@ -91,7 +94,7 @@ def list_devices(asound: Path = ASOUND) -> list[DeviceInfo]:
     found = {info.name: info for info in _hints()}
     for card in cards(asound):
         kinds = _directions(asound / f"card{card.number}")
-        found[card.id] = DeviceInfo(card.id, card.text, *kinds)
+        found[card.id] = DeviceInfo(card.id, safe_text(card.text), *kinds)
     return sorted(found.values(), key=lambda info: (info.name != "default", ":" in info.name))
 
 
@@ -130,9 +133,11 @@ def _hints() -> list[DeviceInfo]:
     index = 0
     while hints[index]:
         name, way = get(hints[index], b"NAME"), get(hints[index], b"IOID")
-        if name and not name.startswith("agentd_"):
-            text = " / ".join((get(hints[index], b"DESC") or "").splitlines())
-            found.append(DeviceInfo(name, text, way != "Output", way != "Input"))
+        # What a card or a file calls itself: a name that no terminal shows, nobody can type.
+        if name and name.isprintable() and not name.startswith("agentd_"):
+            text = safe_text(" / ".join((get(hints[index], b"DESC") or "").splitlines()))
+            is_microphone = way != "Output" and name not in PACELESS
+            found.append(DeviceInfo(name, text, is_microphone, way != "Input"))
         index += 1
     alsa.snd_device_name_free_hint(hints)
     return found

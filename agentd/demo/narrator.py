@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from agentd import events as e
 from agentd.demo.screen import Screen
+from agentd.service.statustext import was_answered
 
 
 class Narrator:
@@ -79,8 +80,13 @@ class Narrator:
             self._tell("you", f"“{said}”", "bold")
         if reply:
             self._tell("agentd", f"“{reply}”", "cyan")
-        after = f"after {turn.first_audio_ms:.0f} ms" if turn.first_audio_ms >= 0 else "not at all"
-        self._tell("turn", f"answered {after}, {turn.heard_ms / 1000:.1f} s heard", "grey50")
+        if was_answered(turn.first_audio_ms):
+            text = f"answered after {turn.first_audio_ms:.0f} ms"
+            if was_answered(turn.heard_ms):
+                text += f", {turn.heard_ms / 1000:.1f} s heard"
+        else:
+            text = "not answered"
+        self._tell("turn", text, "grey50")
 
     def _tell(self, mark: str, text: str, style: str) -> None:
         self._screen.line(max(0.0, self._now_s()), mark, text, style)

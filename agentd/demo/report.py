@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.table import Table
-
 from agentd.audio import formats
 from agentd.audio.wav import read_header
+from agentd.demo.screen import Sheet
 from agentd.demo.script import Line
 from agentd.emulator import Utterance
 from agentd.events import TurnEnded
+from agentd.service.statustext import counted, was_answered
 
 EDGE_S = 0.06  # the recordings begin and end with a little silence
 
@@ -68,20 +68,24 @@ def check(
     return deliveries
 
 
-def table(deliveries: Sequence[Delivery]) -> Table:
+def table(deliveries: Sequence[Delivery]) -> Sheet:
     """Return the closing table."""
-    shown = Table(title="What was said, and what became of it", title_justify="left")
-    for name in ("said", "meanwhile", "connection", "arrived", "answered after", "reply heard"):
-        shown.add_column(name, justify="left" if name in {"said", "meanwhile"} else "right")
-    for item in deliveries:
-        turn = item.turn
-        answered = turn is not None and turn.first_audio_ms >= 0
-        shown.add_row(
-            item.line.text,
-            item.line.note,
-            str(item.connection) if item.connection else "–",
-            "whole" if item.whole else f"{item.times} times",
-            f"{turn.first_audio_ms:.0f} ms" if turn and answered else "–",
-            f"{turn.heard_ms / 1000:.1f} s" if turn else "–",
-        )
-    return shown
+    figures = ("connection", "arrived", "answered after", "reply heard")
+    return Sheet(
+        "What was said, and what became of it",
+        ("said", "meanwhile", *figures),
+        tuple(_row(item) for item in deliveries),
+        frozenset(figures),
+    )
+
+
+def _row(item: Delivery) -> tuple[str, ...]:
+    turn = item.turn
+    return (
+        item.line.text,
+        item.line.note,
+        str(item.connection) if item.connection else "–",
+        "whole" if item.whole else counted(item.times, "time"),
+        f"{turn.first_audio_ms:.0f} ms" if turn and was_answered(turn.first_audio_ms) else "–",
+        f"{turn.heard_ms / 1000:.1f} s" if turn and was_answered(turn.heard_ms) else "–",
+    )

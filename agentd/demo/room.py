@@ -58,7 +58,7 @@ def read_mono(path: Path, rate_hz: int) -> list[int]:
     except DeviceNotFound:
         raise DeviceNotFound(
             f"{path} is missing; the demo's speech comes with Debian's alsa-utils. "
-            "Run: apt-get install alsa-utils"
+            "Run: sudo apt install alsa-utils"
         ) from None
     raw = path.read_bytes()[layout.data_at : layout.data_at + layout.data_bytes]
     values = formats.mono(formats.to_int16(raw, layout.width), layout.channels)

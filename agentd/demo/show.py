@@ -20,11 +20,12 @@ from agentd.demo.report import Delivery, check, table
 from agentd.demo.room import write_stereo, write_user
 from agentd.demo.screen import Screen, open_screen
 from agentd.emulator import Emulator, EmulatorOptions
-from agentd.errors import EXIT_FAILURE, EXIT_OK
+from agentd.errors import EXIT_FAILURE, EXIT_OK, AgentdError
 from agentd.service.entry import json_line
 from agentd.service.journal import Journal
 from agentd.service.notify import Notifier
 from agentd.service.outlets import StreamOutlet
+from agentd.service.statustext import counted
 
 REFRESH_S = 0.1
 ANSWER_S = 20.0  # patience for the last reply
@@ -33,12 +34,8 @@ ANSWER_S = 20.0  # patience for the last reply
 def main(arguments: argparse.Namespace) -> int:
     """Run the demo; return 0 if every word arrived and was answered."""
     out = (arguments.out or Path("agentd-demo")).absolute()
-    out.mkdir(parents=True, exist_ok=True)
-    screen = open_screen()
-    with (
-        tempfile.TemporaryDirectory(prefix="agentd-demo-") as folder,
-        (out / "events.jsonl").open("w", encoding="utf-8") as log,
-    ):
+    with _event_log(out) as log, tempfile.TemporaryDirectory(prefix="agentd-demo-") as folder:
+        screen = open_screen()
         show = Show(screen, Path(folder), log)
         try:
             if arguments.real:
@@ -46,8 +43,26 @@ def main(arguments: argparse.Namespace) -> int:
             if arguments.live:
                 return asyncio.run(show.live())
             return asyncio.run(show.scripted(out))
+        except KeyboardInterrupt:  # how the other two are ended
+            return EXIT_OK if arguments.real or arguments.live else EXIT_FAILURE
         finally:
             screen.close()
+
+
+def _event_log(out: Path) -> TextIO:
+    """Open the file of events in the folder `out`, which is made.
+
+    Raises:
+        AgentdError: it cannot be written.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        return (out / "events.jsonl").open("w", encoding="utf-8")
+    except OSError as error:
+        raise AgentdError(
+            f"{out} cannot be written to ({error.strerror}). Name another folder: agentd demo --out"
+            " DIR"
+        ) from error
 
 
 class Show:
@@ -171,7 +186,7 @@ class Show:
         whole = sum(delivery.whole for delivery in deliveries)
         self._say(
             f"{whole} of {len(deliveries)} utterances arrived whole and once, "
-            f"over {self._narrator.connections} connections."
+            f"over {counted(self._narrator.connections, 'connection')}."
         )
         self._say(f"{out / 'room.wav'}: the room, user left, speaker right")
         self._say(f"{out / 'events.jsonl'}: what happened")

@@ -18,6 +18,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta, tzinfo
 
+from agentd.service.text import printable_lines
+
 MAX_ENTRIES = 32
 SHORTEST_S = 1.0
 LONGEST_S = 7 * 86_400.0
@@ -330,4 +332,4 @@ def _matches(entry: Entry, number: int | None, label: str, kind: str) -> bool:
 
 
 def _clean(label: str) -> str:
-    return " ".join("".join(c if c.isprintable() else " " for c in label).split())[:MAX_LABEL]
+    return " ".join(printable_lines(label).split())[:MAX_LABEL]

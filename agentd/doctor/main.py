@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import sys
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from agentd.doctor import findings as f
 from agentd.doctor.examine import Examination, Machine
 from agentd.errors import ConfigError, ControlError
 from agentd.service.client import ControlClient, socket_path
+from agentd.service.text import json_text
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -33,7 +33,7 @@ def main(arguments: argparse.Namespace) -> int:
         tell(of_files(loaded))
         found = [of_files(loaded), *_examine(loaded, tell, loopback=arguments.loopback)]
     if as_json:
-        print(json.dumps(f.document(found), indent=2))
+        print(json_text(f.document(found), indent=2))
     else:
         print(f"{f.summary(found)}")
     return f.exit_status(found)

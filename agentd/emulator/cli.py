@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agentd.service.text import safe_text
+
 if TYPE_CHECKING:
     from agentd.emulator.options import EmulatorOptions
 
@@ -125,9 +127,8 @@ def options_from(args: argparse.Namespace) -> EmulatorOptions:
 
 async def serve(options: EmulatorOptions) -> None:
     """Run an emulator until SIGTERM or SIGINT; print where it is as one JSON line."""
-    import json
-
     from agentd.emulator.server import Emulator
+    from agentd.service.text import json_text
 
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -135,7 +136,7 @@ async def serve(options: EmulatorOptions) -> None:
         loop.add_signal_handler(number, stopped.set)
     async with Emulator(options) as emulator:
         place = {"event": "ready", "base_url": emulator.base_url, "port": emulator.port}
-        print(json.dumps(place | {"environment": emulator.client_environment()}), flush=True)
+        print(json_text(place | {"environment": emulator.client_environment()}), flush=True)
         waiting = [asyncio.ensure_future(stopped.wait())]
         waiting.append(asyncio.ensure_future(emulator.stop_requested.wait()))
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -148,17 +149,12 @@ def run(args: argparse.Namespace) -> int:
     try:
         options = options_from(args)
     except (ValueError, OSError) as exc:
-        print(f"agentd emulator: {exc}", file=sys.stderr)
+        print(f"agentd emulator: {safe_text(str(exc), 400)}", file=sys.stderr)
         return 2
     try:
         asyncio.run(serve(options))
-    except ImportError as exc:
-        print(
-            f"agentd emulator: {exc}; install python3-cryptography, or agentd[emulator] with pip",
-            file=sys.stderr,
-        )
-        return 1
-    except OSError as exc:
-        print(f"agentd emulator: {exc}; choose another --port, --host or path", file=sys.stderr)
+    except (OSError, OverflowError) as exc:  # OverflowError: no port has that number
+        words = safe_text(str(exc), 400)
+        print(f"agentd emulator: {words}; choose another --port, --host or path", file=sys.stderr)
         return 1
     return 0

@@ -19,6 +19,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from agentd.service.text import safe_text
+
 REASON_LIMIT_CHARS = 200
 FATAL_INTERVAL_S = 300.0
 INTERCEPT_INTERVAL_S = 60.0
@@ -290,5 +292,4 @@ def _other_status(code: int) -> _Row:
 
 def safe_reason(text: object) -> str:
     """Make a peer's words fit for a log: one line, no control characters, bounded."""
-    words = "".join(c if c.isprintable() else " " for c in str(text)[: REASON_LIMIT_CHARS * 4])
-    return " ".join(words.split())[:REASON_LIMIT_CHARS]
+    return " ".join(safe_text(str(text), REASON_LIMIT_CHARS).split())

@@ -10,12 +10,14 @@ from types import TracebackType
 from typing import Any, Self
 
 from agentd.errors import ControlError
+from agentd.service.text import safe_document
 from agentd.state.paths import runtime_directory
 
 SERVICE_DIRECTORY = Path("/run/agentd")
 SOCKET_NAME = "control.sock"
 _CHUNK_BYTES = 65_536
 _MAX_ANSWER_BYTES = 4 << 20
+_TEXT_LIMIT = 1000  # characters of one text in an answer
 
 
 class NotRunning(ControlError):
@@ -116,14 +118,15 @@ class ControlClient:
             except OSError as error:
                 raise self._translated(error) from None
             if not chunk:
-                raise NotRunning("agentd closed the connection; it may be stopping. Try again")
+                raise NotRunning("the daemon closed the connection; it may be stopping. Try again")
             self._received += chunk
             if len(self._received) > _MAX_ANSWER_BYTES:
                 raise ControlError("the answer is too long; are both of the same version?")
         line, _, self._received = self._received.partition(b"\n")
         try:
-            answer = json.loads(line)
-        except ValueError:
+            # The daemon holds words of peers, cards and the network; here they leave it.
+            answer = safe_document(json.loads(line), _TEXT_LIMIT)
+        except (ValueError, RecursionError):
             answer = None
         if not isinstance(answer, dict):
             raise ControlError("the answer is not JSON-RPC; is this agentd's socket?")
@@ -137,11 +140,12 @@ class ControlClient:
             )
         if isinstance(error, TimeoutError):
             return ControlError(
-                f"agentd does not answer within {self._timeout_s:g} s; see `journalctl -u agentd`"
+                f"the daemon does not answer within {self._timeout_s:g} s; "
+                "see `journalctl -u agentd`"
             )
         if isinstance(error, FileNotFoundError | ConnectionError):
             return NotRunning(
-                f"agentd is not running (nobody listens at {self._path}). "
+                f"the daemon is not running (nobody listens at {self._path}). "
                 "Start it with `sudo systemctl start agentd`, or by hand with `agentd run`"
             )
         return ControlError(f"{self._path}: {error.strerror or error}")
@@ -149,7 +153,7 @@ class ControlClient:
 
 def _failure(error: object) -> ControlError:
     if not isinstance(error, dict):
-        return ControlError("agentd reports an error without saying which")
+        return ControlError("the daemon reports an error without saying which")
     code, message = error.get("code"), str(error.get("message"))
     if code == -32001:
         return NotPermitted(message)

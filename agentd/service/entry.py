@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +12,7 @@ from hashlib import sha256
 from agentd.clock import WallTime
 from agentd.events import Event
 from agentd.service.catalog import MESSAGE_IDS
-from agentd.service.text import VALUE_LIMIT, safe_text
+from agentd.service.text import VALUE_LIMIT, json_text, safe_text
 
 MESSAGE_LIMIT = 1000
 DETAIL_LIMIT = 16_384
@@ -100,19 +98,14 @@ def json_line(entry: Entry, now: WallTime) -> str:
         "event": entry.name,
         "message": entry.message,
     }
-    fields = {name: _json_value(value) for name, value in entry.fields.items()}
     detail = {"traceback": entry.detail} if entry.detail else {}
-    return json.dumps(head | fields | detail, ensure_ascii=False)
+    return json_text(head | dict(entry.fields) | detail)
 
 
 def _journal_text(value: Value) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:g}" if isinstance(value, float) and abs(value) < 1e6 else str(value)
-
-
-def _json_value(value: Value) -> Value:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _iso(now: WallTime) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 
 def status_sentence(status: Mapping[str, Any]) -> str:
@@ -37,6 +37,16 @@ def duration_text(seconds: float) -> str:
     if not days:
         return f"{hours} h {minutes % 60} min"
     return f"{days} d {hours % 24} h"
+
+
+def counted(number: object, noun: str) -> str:
+    """Return a number with its noun: 1 connection, 0 connections."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def was_answered(measured_ms: float | None) -> TypeGuard[float]:
+    """Return whether a figure of a turn was measured: neither None nor negative."""
+    return measured_ms is not None and measured_ms >= 0
 
 
 def not_working(device: Mapping[str, Any]) -> str:
@@ -82,7 +92,7 @@ def _session(session: Mapping[str, Any], uptime_s: object) -> str:
     why = f" ({trouble.replace('_', ' ')})" if isinstance(trouble, str) and trouble else ""
     if not isinstance(count, int) or count == 0:
         return f"no session yet{why}"
-    connections = f"{count} connection{'' if count == 1 else 's'}"
+    connections = counted(count, "connection")
     if not session.get("connected"):
         return f"not connected{why}, {connections} so far"
     age_s = session.get("age_s", uptime_s)

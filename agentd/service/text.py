@@ -1,17 +1,23 @@
-"""Text that may be logged: bounded, on one line, without control characters or secrets (pure)."""
+"""Text fit for a log and for a terminal, whoever wrote it (pure).
+
+The only place that decides which characters may pass: `safe_text` for a value in a line (bounded,
+on one line, without control characters or secrets), `safe_document` for what another program
+answered, `printable_lines` for whole output, `json_text` for programs.
+"""
 
 from __future__ import annotations
 
+import json
+import math
 import re
+from collections.abc import Mapping
 
 VALUE_LIMIT = 240
 SECRET = "<secret>"  # noqa: S105  stands where one was
 
-# C0, DEL, C1, line and paragraph separators, bidirectional overrides, lone surrogates: all of
-# them let a peer forge or hide parts of a log line.
-_UNPRINTABLE = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ud800-\udfff\ufeff\ufff9-\ufffb]+"
-)
+# Stands for what may not pass, until runs of it are made one space; is itself not printable.
+_MARK = "\x00"
+_MARKS = re.compile(f"{_MARK}+")
 _SECRETS = (
     # Google API keys and OAuth tokens by their form, wherever they stand
     re.compile(r"AIza[\w-]{20,}|ya29\.[\w.-]+|AQ\.[\w-]{20,}|auth_tokens/[\w-]+"),
@@ -28,12 +34,59 @@ _BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[\w.+/=~-]{8,}")
 
 
 def safe_text(value: str, limit: int = VALUE_LIMIT) -> str:
-    """Return `value` fit for one line of a log, at most `limit` characters of it."""
+    """Return `value` fit for one line of a log or terminal, at most `limit` characters of it."""
     # Cut before the search: a peer must not choose how long a regular expression works. The
     # room left lets a secret at the cut be recognised by its beginning.
-    text = _UNPRINTABLE.sub(" ", value[: limit + 512]).strip()
-    text = redacted(text)
+    text = redacted(_MARKS.sub(" ", _marked(value[: limit + 512])).strip())
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def printable_lines(text: str) -> str:
+    """Return `text` with a space for every character but line ends that a terminal may obey."""
+    return "\n".join(_marked(line).replace(_MARK, " ") for line in text.split("\n"))
+
+
+def _marked(text: str) -> str:
+    """Return `text` with a mark for what is not printable.
+
+    That is C0, DEL and C1, separators of lines and paragraphs, bidirectional and other invisible
+    marks, lone surrogates, and what Unicode has not assigned (`str.isprintable`): all that lets a
+    peer steer a terminal, or forge or hide parts of a line.
+    """
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else _MARK for char in text)
+
+
+def safe_document(value: object, limit: int = VALUE_LIMIT) -> object:
+    """Return a JSON document with every text in it, names included, made safe and bounded."""
+    if isinstance(value, str):
+        return safe_text(value, limit)
+    if isinstance(value, Mapping):
+        return {
+            safe_text(str(key), limit): safe_document(item, limit) for key, item in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [safe_document(item, limit) for item in value]
+    return value
+
+
+def json_text(value: object, *, indent: int | None = None) -> str:
+    """Return `value` as JSON in ASCII, which every terminal shows and every parser reads.
+
+    JSON has no infinities (RFC 8259, section 6), which Python would write: they become null.
+    """
+    return json.dumps(_finite(value), indent=indent, allow_nan=False)
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
 
 
 def redacted(text: str) -> str:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from rich.table import Table
-
 from agentd import events as e
 from agentd.demo.narrator import Narrator
+from agentd.demo.screen import Sheet
 
 
 class Lines:
@@ -20,7 +19,7 @@ class Lines:
     def now(self, state: str, level_dbfs: float) -> None:
         pass
 
-    def table(self, table: Table) -> None:
+    def table(self, sheet: Sheet) -> None:
         pass
 
     def close(self) -> None:

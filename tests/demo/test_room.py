@@ -46,5 +46,5 @@ def test_the_room_has_the_user_left_and_the_speaker_right(tmp_path: Path) -> Non
 
 def test_missing_speech_is_told_with_the_package_to_install(tmp_path: Path) -> None:
     """The remedy is one command."""
-    with pytest.raises(DeviceNotFound, match="apt-get install alsa-utils"):
+    with pytest.raises(DeviceNotFound, match="sudo apt install alsa-utils"):
         write_user(tmp_path / "user.wav", tmp_path, (Line(0.0, ("word",), ""),))
