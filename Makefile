@@ -81,6 +81,21 @@ soak: setup ## hours of conversation under faults; SOAK_ARGS="--hours 8"
 continuity: setup ## every fault of a connection, at length, with a table of what it cost
 	AGENTD_CONTINUITY=full $(PY) -m pytest tests/continuity $(PYTEST_ARGS) </dev/null
 
+# The same cases again: SEED=…. A part of it with seeds that never change runs in `make test`.
+SECONDS ?= 600
+.PHONY: attack attack-guided
+attack: setup ## hostile services, files, sockets and machines, for so long; SECONDS=600 SEED=1 ATTACK_ARGS="--list"
+	$(PY) -m tests.attack --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(ATTACK_ARGS)
+
+# atheris is no dependency of anything: an environment of its own, beside what the tests have.
+GUIDED := .cache/attack
+attack-guided: setup ## coverage-guided (atheris); MODE=frames SECONDS=600, see tests/attack/guided.py
+	@[ -x $(GUIDED)/bin/python ] || $(PY) -m venv $(GUIDED)
+	@$(GUIDED)/bin/python -c 'import atheris' 2>/dev/null || \
+		$(GUIDED)/bin/pip install -q -r requirements/attack.txt
+	PYTHONPATH="$(CURDIR):$$($(PY) -c 'import sys; print(":".join(p for p in sys.path if "packages" in p))')" \
+		nice -n 19 $(GUIDED)/bin/python -m tests.attack.guided $(MODE) -max_total_time=$(SECONDS)
+
 .PHONY: acoustic
 acoustic: setup ## echo, on the sound rig with a room between speaker and microphone, and in 24 rooms
 	AGENTD_ACOUSTIC=1 $(PY) -m pytest tests/e2e/test_echo.py $(PYTEST_ARGS) </dev/null

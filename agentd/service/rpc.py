@@ -11,7 +11,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from agentd.service.text import safe_text
+
 MAX_LINE_BYTES = 65_536
+NAME_CHARS = 40  # of a parameter that nobody knows, in the answer
 
 PARSE_ERROR = -32700
 INVALID_REQUEST = -32600
@@ -127,7 +130,10 @@ def find(methods: Mapping[str, Method], request: Request) -> Method:
 
 
 def _problems(known: Mapping[str, Param], given: Params) -> list[str]:
-    problems = [f"{name}: unknown" for name in list(given)[:8] if name not in known]
+    # A client's own words come back to it, and to whoever reads its screen: in plain letters, cut.
+    problems = [
+        f"{safe_text(name, NAME_CHARS)}: unknown" for name in list(given)[:8] if name not in known
+    ]
     for name, param in known.items():
         if name in given:
             problem = param.problem(given[name])

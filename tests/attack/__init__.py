@@ -1,0 +1,1 @@
+"""agentd attacked: generators of hostile input, what must hold, and a runner (`make attack`)."""

@@ -1,0 +1,95 @@
+"""A short part of `make attack`, with seeds that never change."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.attack.__main__ import table
+from tests.attack.target import CORPUS, Case, Target, broken, mutated, read_case, rng_for, smallest
+from tests.attack.targets import IN_PROCESS
+
+SEED = 2611
+# As many cases as a few seconds allow; `make attack` throws as many as there is time for.
+CASES = {
+    "handshakes": 40,
+    "control": 250,
+    "state": 120,
+    "wav": 400,
+    "credentials": 60,
+}
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    """Warnings of libraries about hostile input are not read by anybody."""
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+def target(name: str) -> Target:
+    """Return an attack by its name."""
+    return next(make() for make in IN_PROCESS if make.name == name)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", CASES)
+def test_what_is_thrown_breaks_nothing(name: str) -> None:
+    """None of a fixed number of hostile cases breaks what must hold."""
+    attacked = target(name)
+    for turn in range(CASES[name]):
+        case = attacked.make(rng_for(SEED, name, turn))
+        error = broken(attacked, case)
+        assert not error, f"{error}\n{smallest(attacked, case, error, tries=60).text[:4000]}"
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("path", sorted(CORPUS.rglob("*.json")), ids=lambda path: path.stem)
+def test_what_was_found_once_breaks_nothing(path: Path) -> None:
+    """Every case that once broke something is thrown again."""
+    name, case = read_case(path)
+    assert broken(target(name), case) == ""
+
+
+class _Weak:
+    """A target that breaks on "b" after "a"."""
+
+    name = "weak"
+    what = "a target that breaks"
+
+    def make(self, rng: random.Random) -> list[str]:
+        return rng.choices("abcdefgh", k=30)
+
+    def check(self, case: Case) -> int:
+        if "b" in "".join(case).partition("a")[2]:
+            raise ValueError("b after a")
+        return len(case)
+
+
+def test_what_breaks_something_is_made_small_and_happens_again() -> None:
+    """A case is cut to the steps that matter, and the same seed gives the same case."""
+    weak = _Weak()
+    case = next(c for n in range(99) if broken(weak, c := weak.make(rng_for(1, "weak", n))))
+    again = next(c for n in range(99) if broken(weak, c := weak.make(rng_for(1, "weak", n))))
+    assert case == again
+    found = smallest(weak, case, broken(weak, case))
+    assert list(found.case) == ["a", "b"]
+    assert found.error.startswith("ValueError: b after a")
+
+
+def test_a_mutation_takes_steps_from_both() -> None:
+    """A kept case is changed by what it and another are made of."""
+    steps = {s for n in range(50) for s in mutated("abc", "xyz", random.Random(n))}
+    assert steps == set("abcxyz")
+
+
+def test_the_table_names_every_attack() -> None:
+    """What is printed at the end can be pasted into a page."""
+    lines = table([]).splitlines()
+    assert lines[0].count("|") == lines[1].count("|")
+    assert len({make.name for make in IN_PROCESS}) == len(IN_PROCESS)
