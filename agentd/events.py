@@ -583,6 +583,31 @@ class CaptureBack(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CaptureSilent(Event):
+    """Samples come from the microphone, but no sound: all of them are the same.
+
+    A notice, not the loss of the microphone: some have a noise gate.
+    """
+
+    name = "capture_silent"
+    level = logging.WARNING
+    template = "microphone {device}: {cause}, for {silent_s:.0f} s now. {remedy}"
+    device: str
+    cause: str
+    silent_s: float
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaptureHeard(Event):
+    """Sound comes from the microphone after `capture_silent`."""
+
+    name = "capture_heard"
+    template = "microphone {device} has sound"
+    device: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlaybackLost(Event):
     """The speaker does not take samples."""
 

@@ -35,6 +35,7 @@ from typing import Any, Literal
 from agentd import environment
 from agentd.audio import cards, formats, threads
 from agentd.audio.devices import Deliver, Source
+from agentd.audio.flatline import is_flat, sounding_channel
 from agentd.clock import Clock
 from agentd.errors import (
     AudioError,
@@ -327,6 +328,8 @@ class AlsaCapture:
 
     def __init__(self, name: str, channel: int, clock: Clock) -> None:
         self.name = name
+        self.has_ended = False
+        self.other_channel: int | None = None
         self._channel = channel
         self._clock = clock
 
@@ -344,7 +347,10 @@ class AlsaCapture:
             scheduled = False
             while backlog:
                 raw, at_s, overrun = backlog.popleft()
-                deliver(formats.pick_channel(raw, channels, channel), at_s, overrun)
+                pcm = formats.pick_channel(raw, channels, channel)
+                if channels > 1 and is_flat(pcm):
+                    self.other_channel = sounding_channel(raw, channels)
+                deliver(pcm, at_s, overrun)
 
         def on_period(raw: bytes, _count: int, _times: object, status: int) -> tuple[None, int]:
             nonlocal scheduled

@@ -5,12 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from agentd.audio import formats
+from agentd.audio import flatline, formats
 from agentd.audio.devices import CaptureDevice, open_devices
+from agentd.audio.flatline import Change, Flatline
+from agentd.audio.offset import OffsetFilter
+from agentd.audio.pace import Pace
 from agentd.audio.supervise import OPENING_S, STALL_S, Supervisor, Trouble
 from agentd.clock import Clock
 from agentd.config import Audio
-from agentd.events import CaptureBack, CaptureLost, Emit, Frame, FramesLost, StreamWedged
+from agentd.events import (
+    CaptureBack,
+    CaptureHeard,
+    CaptureLost,
+    CaptureSilent,
+    Emit,
+    Frame,
+    FramesLost,
+    StreamWedged,
+)
 
 RELOCK_S = 0.2  # a period later than this against the count of samples means missing sound
 DRIFT = 0.0003  # a device's clock may run this much slow; also undoes a wrongly early start
@@ -29,6 +41,7 @@ class CaptureStats:
     wedged: int
     trouble: str = ""  # why it does not work; empty when it does, and when it is closed on purpose
     remedy: str = ""
+    offset_percent: float = 0.0  # of full scale; taken out before anything hears it
 
 
 class SampleClock:
@@ -86,6 +99,12 @@ class Microphone:
         self._emit = emit
         self._on_frame = on_frame
         self._samples = SampleClock()
+        self._offset = OffsetFilter()
+        self._pace = Pace()
+        self._flatline = Flatline()
+        self._doubt: Trouble | None = None  # why the device was closed; until it is proved wrong
+        self._refused = False  # it is being closed
+        self._silence: Trouble | None = None
         self._rest = b""
         self._rest_s = 0.0
         self._frames = 0
@@ -117,7 +136,7 @@ class Microphone:
 
     def resume(self) -> None:
         """Open the device again."""
-        self._lost_at_s = self._told = None
+        self._lost_at_s = self._told = self._doubt = None
         self._silent = self._silent or self._supervisor.paused
         self._supervisor.resume()
 
@@ -128,7 +147,7 @@ class Microphone:
     @property
     def stats(self) -> CaptureStats:
         """Return what is known now; the level is worked out only when asked for."""
-        trouble = None if self._supervisor.paused else self._told
+        trouble = None if self._supervisor.paused else self._told or self._silence
         return CaptureStats(
             device=self._device.name,
             frames=self._frames,
@@ -139,22 +158,27 @@ class Microphone:
             wedged=self._wedged,
             trouble=trouble.cause if trouble else "",
             remedy=trouble.remedy if trouble else "",
+            offset_percent=100.0 * self._offset.offset / formats.FULL_SCALE,
         )
 
     async def _capture(self) -> None:
         self._samples.reset()
+        self._offset = OffsetFilter()
+        self._pace = Pace(self._doubt)
+        self._refused = False
+        self._flatline.reopened()
         self._rest = b""
         self._reopened = True
         await self._device.capture(self._take)
 
     def _take(self, pcm: bytes, arrived_s: float, overrun: bool) -> None:
         self._supervisor.beat()
-        if self._lost_at_s is not None or self._silent:
-            self._device_back()
-        if self._gain != 1.0:
-            pcm = formats.amplify(pcm, self._gain)
         duration_s = len(pcm) // formats.SAMPLE_BYTES / formats.CAPTURE_RATE_HZ
         first_s, missing_s = self._samples.stamp(arrived_s, duration_s, overrun)
+        if not self._keeps_time(duration_s, arrived_s, missing_s):
+            return
+        if self._lost_at_s is not None or self._silent:
+            self._device_back()
         if overrun:
             self._count_lost(missing_s)
         if not self._rest:
@@ -162,6 +186,23 @@ class Microphone:
                 self._skip_outage(first_s)
             self._rest_s = first_s
         self._cut(self._rest + pcm)
+
+    def _keeps_time(self, duration_s: float, arrived_s: float, missing_s: float) -> bool:
+        """Return whether what came may be heard: the device keeps time, as far as is known.
+
+        One that was closed because it did not must prove it first.
+        """
+        if self._refused:
+            return False
+        trouble = self._pace.take(duration_s, arrived_s, missing_s)
+        if trouble is not None:
+            self._doubt, self._refused = trouble, True
+            self._supervisor.fail(trouble)
+            return False
+        if self._doubt is not None and self._pace.proved:
+            self._doubt = None
+            self._supervisor.work()
+        return self._doubt is None
 
     def _skip_outage(self, first_s: float) -> None:
         """Let the index show how long the device was closed."""
@@ -180,7 +221,7 @@ class Microphone:
     def _cut(self, pcm: bytes) -> None:
         at = 0
         while len(pcm) - at >= formats.FRAME_BYTES:
-            self._newest = pcm[at : at + formats.FRAME_BYTES]
+            self._newest = self._cleaned(pcm[at : at + formats.FRAME_BYTES])
             frame = Frame(self._index, self._rest_s, self._newest)
             self._frames += 1
             self._index += 1
@@ -188,6 +229,26 @@ class Microphone:
             at += formats.FRAME_BYTES
             self._on_frame(frame)
         self._rest = pcm[at:]
+
+    def _cleaned(self, raw: bytes) -> bytes:
+        """Return a frame as everybody else hears it; first of all look whether there is sound."""
+        change = None if self._device.has_ended else self._flatline.take(raw)
+        if change is not None:
+            self._report_sound(change)
+        return formats.amplify(self._offset.clean(raw), self._gain)
+
+    def _report_sound(self, change: Change) -> None:
+        name = self._device.name
+        if change is Change.SOUND:
+            self._silence = None
+            self._emit(CaptureHeard(device=name))
+            return
+        found = flatline.trouble_of(self._flatline.value, self._device.other_channel)
+        self._silence = found
+        silent_s = self._flatline.silent_s
+        self._emit(
+            CaptureSilent(device=name, cause=found.cause, silent_s=silent_s, remedy=found.remedy)
+        )
 
     def _device_back(self) -> None:
         outage_s = 0.0

@@ -38,6 +38,14 @@ class CaptureDevice(Protocol):
     def name(self) -> str:
         """Return what the configuration calls it."""
 
+    @property
+    def has_ended(self) -> bool:
+        """Return whether silence is all that will come, and nothing is wrong: a file's end."""
+
+    @property
+    def other_channel(self) -> int | None:
+        """Return a channel that has sound while the chosen one has none at all, if one is known."""
+
     async def capture(self, deliver: Deliver) -> None:
         """Open the device and deliver its sound until cancelled; closed when this ends.
 

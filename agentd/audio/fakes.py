@@ -55,6 +55,8 @@ class FakeCapture(_Fake):
     """Delivers what `say` is given, while it is open."""
 
     name: str = "fake microphone"
+    has_ended: bool = False
+    other_channel: int | None = None
     _deliver: Deliver | None = None
 
     async def capture(self, deliver: Deliver) -> None:

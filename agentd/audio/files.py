@@ -57,6 +57,8 @@ class FileCapture:
         self._path = path
         self._channel = channel
         self._timeline = timeline
+        self.has_ended = False
+        self.other_channel: int | None = None
 
     async def capture(self, deliver: Deliver) -> None:
         """Deliver 20 ms frames on the time line."""
@@ -69,6 +71,7 @@ class FileCapture:
             while True:
                 done += 1
                 await self._timeline.reach(done * formats.FRAME_S)
+                self.has_ended = reader.has_ended
                 deliver(reader.frame(), self._timeline.at_s(done * formats.FRAME_S), False)
         finally:
             reader.close()
@@ -104,6 +107,11 @@ class _Reader:
         values = self._waiting[: formats.FRAME_SAMPLES]
         del self._waiting[: formats.FRAME_SAMPLES]
         return formats.to_pcm(values)
+
+    @property
+    def has_ended(self) -> bool:
+        """Return whether all of it has been read."""
+        return not self._left
 
     def _input(self, count: int) -> list[int]:
         wanted = min(count, self._left)

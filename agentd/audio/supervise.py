@@ -19,6 +19,8 @@ OPENING_S = 4.0  # a device may take this long to show the first one
 LOOKS = 4  # that time is waited for in so many parts
 LATE_S = 0.25  # a part that ends so late was our own stall, and says nothing about the device
 RETRIES_S = (0.25, 0.5, 1.0)  # the last is repeated
+# After `fail`: opening it again costs a burst of what was wrong with it.
+FAULT_RETRIES_S = (5.0, 15.0, 30.0, 60.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,8 @@ class Supervisor:
         self._stopped = asyncio.Event()
         self._stopped.set()
         self._beats = 0
+        self._fault: Trouble | None = None
+        self._faults = 0  # in a row
 
     def beat(self) -> None:
         """Count a sign of life."""
@@ -74,6 +78,16 @@ class Supervisor:
         """Open the device again."""
         self._unwanted.clear()
         self._wanted.set()
+
+    def fail(self, trouble: Trouble) -> None:
+        """Close the device, which runs but not as it should; it is tried again, ever less often."""
+        if self._fault is None and not self._stopped.is_set():
+            self._fault = trouble
+            self._unwanted.set()
+
+    def work(self) -> None:
+        """Note that the device does what it should: the next fault is a first one."""
+        self._faults = 0
 
     @property
     def paused(self) -> bool:
@@ -93,14 +107,25 @@ class Supervisor:
             beats = self._beats
             trouble = await self._attend()
             self._stopped.set()
+            fault = self._take_fault()
             if trouble is None:
                 failures = 0
                 continue
             # Each failure in a row waits longer; having run at all starts over.
             failures = 1 if self._beats != beats else failures + 1
             self._on_lost(trouble)
-            wait_s = RETRIES_S[min(failures, len(RETRIES_S)) - 1]
-            await self._clock.sleep(wait_s)
+            waits_s, count = (FAULT_RETRIES_S, self._faults) if fault else (RETRIES_S, failures)
+            await self._clock.sleep(waits_s[min(count, len(waits_s)) - 1])
+
+    def _take_fault(self) -> bool:
+        """Return whether `fail` has closed the device, and be ready for the next opening."""
+        fault, self._fault = self._fault, None
+        if fault is None:
+            return False
+        self._faults += 1
+        if not self.paused:
+            self._unwanted.clear()
+        return True
 
     async def _attend(self) -> Trouble | None:
         """Run the device once; return why it ended, or None if that was wanted."""
@@ -137,7 +162,7 @@ class Supervisor:
                 (device, unwanted), timeout=look_s, return_when=asyncio.FIRST_COMPLETED
             )
             if unwanted.done() or device.done():
-                return None
+                return None if self.paused else self._fault
             if self._beats != seen:
                 patience_s, quiet = self._stall_s, 0
             elif time_s() - since_s < look_s + LATE_S:

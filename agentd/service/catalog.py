@@ -44,6 +44,8 @@ MESSAGE_IDS = {
     "link_unwatched": "3dc219e9d0e24c8090390cc46851b7ae",
     "capture_lost": "447bdedad4054b64b9365cefa436d485",
     "capture_back": "b4f3a769616944c49ca6c2ac60a12d05",
+    "capture_silent": "3f07d06a785d43489839d4fb4ff7d3a1",
+    "capture_heard": "cc71953c20bc446e8ce6643fc93e73dd",
     "playback_lost": "6e5ed19fde404d0e85c5279989f6b6c3",
     "playback_back": "c9c3d8a2db0b46c097f7299b431842c7",
     "frames_lost": "b8bfc2ec9da34e8c837919a346784f19",

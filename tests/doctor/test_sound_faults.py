@@ -152,6 +152,8 @@ class BusyMicrophone:
     """A card that somebody else has opened."""
 
     name = "plughw:CARD=Device"
+    has_ended = False
+    other_channel: int | None = None
 
     async def capture(self, deliver: Deliver) -> None:
         raise DeviceBusy(f"{self.name} is in use by another program. Stop it")
