@@ -48,6 +48,7 @@ from agentd.live.tools import Toolbox, builtin_tools
 from agentd.methods import methods
 from agentd.net.kernel import NetlinkKernel
 from agentd.net.monitor import NetworkMonitor
+from agentd.reload import Reloader
 from agentd.service.client import SOCKET_NAME
 from agentd.service.control import ControlServer
 from agentd.service.journal import Journal
@@ -56,6 +57,7 @@ from agentd.service.notify import Heartbeat, Notifier
 from agentd.service.outlets import choose_outlet
 from agentd.service.statustext import status_sentence
 from agentd.service.watchdog import Evidence
+from agentd.stage import Absent, Slot, Stage
 from agentd.state.paths import runtime_directory, state_directory
 from agentd.state.store import StateStore
 from agentd.status import NetworkLog, TurnLog, snapshot
@@ -130,9 +132,7 @@ class Daemon:
             toolbox=self._toolbox,
             random=random.random,
         )
-        self._sound = self._make_sound(self._settings)
-        self._sound_task: asyncio.Task[None] | None = None
-        self._button_task: asyncio.Task[None] | None = None
+        self._sounds = Slot(self._make_sound(self._settings), self._sound_begins)
         self._mute = Mute(store=self._store, emit=self.emit, apply=self._apply_mute)
         self.ringer = Ringer(clock=clock, store=self._store, emit=self.emit)
         software = SoftwareVolume(self._set_software_volume)
@@ -143,6 +143,12 @@ class Daemon:
             store=self._store,
             emit=self.emit,
             default_percent=self._settings.audio.volume_percent,
+        )
+        self._button = Slot(self._make_button(self._settings))
+        self._switch: Contact | None = None
+        self._monitor = Slot[Stage](self._make_monitor(self._settings))
+        self._reloader = Reloader(
+            self._load_again, self._take_into_use, notifier=notifier, emit=self.emit
         )
         self._sounder = Sounder(
             self._settings.sounds,
@@ -182,10 +188,10 @@ class Daemon:
         install_loop_handler(loop, self._journal)
         self._handle_signals(loop)
         async with self._tasks:
-            switch = self._watch_switch(loop)
-            self._mute.start(switch.closed_contact if switch else None)
+            self._switch = self._watch_switch(self._settings)
+            self._mute.start(self._switch.closed_contact if self._switch else None)
             # Hearing comes first: words spoken while the rest still loads are in the pre-roll.
-            self._sound_task = self._start("sound", self._sound.run())
+            self._start("sound", self._sounds.run())
             self._start("ready", self._become_ready())
             self._start("lights", self._presenter.run())
             self._start("state", self._store.run())
@@ -195,13 +201,14 @@ class Daemon:
             self._start("sounds", self._sounder.run())
             self._start("ringer", self.ringer.run())
             self._start("control", self._control.run())
-            self._button_task = self._start("button", self._make_button().run())
-            if self._settings.network.monitor:
-                self._start("network", self._watch_network())
+            self._start("button", self._button.run())
+            self._start("network", self._watch_network())
+            reloads = self._start("reload", self._reloader.run())
             await self._stop_asked.wait()
+            reloads.cancel()
             await self._wind_down()
-            if switch:
-                switch.close()
+            if self._switch:
+                self._switch.close()
             for stage in list(self._stages):
                 stage.cancel()
         self._store.close()
@@ -223,9 +230,7 @@ class Daemon:
     def _handle_signals(self, loop: asyncio.AbstractEventLoop) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop, signal.Signals(number).name)
-        loop.add_signal_handler(
-            signal.SIGHUP, lambda: self._start("reload", self._reload_on_signal())
-        )
+        loop.add_signal_handler(signal.SIGHUP, self._reloader.ask)
 
     async def _become_ready(self) -> None:
         """Tell systemd once the microphone works or its absence has been told."""
@@ -261,7 +266,15 @@ class Daemon:
         for observer in self._observers:
             observer(event)
 
-    # `_sound` is another one after a reload, so nobody else may hold on to its methods.
+    @property
+    def _sound(self) -> Sound:
+        """Return the one that runs; another one after a reload, so nobody else may keep it."""
+        return self._sounds.current
+
+    def _sound_begins(self, sound: Sound) -> None:
+        # Mute and stop may have come while the one before was closing.
+        if self._mute.muted or self._stop_asked.is_set():
+            sound.close_microphone()
 
     def _play_sound(self, pcm: bytes) -> None:
         self._sound.play(pcm)
@@ -361,9 +374,6 @@ class Daemon:
 
     # ── reload ────────────────────────────────────────────────────────────────────────────────
 
-    async def _reload_on_signal(self) -> None:
-        await self.reload()
-
     async def reload(self) -> str:
         """Take a changed configuration into use as a whole, or refuse it as a whole.
 
@@ -371,62 +381,48 @@ class Daemon:
         """
         if self._reload_from is None:
             return "this daemon has no configuration file"
-        refused = ""
-        self._notifier.reloading()
-        try:
-            settings = (await asyncio.to_thread(self._reload_from)).settings
-        except ConfigError as error:
-            refused = str(error)
-            for problem in error.problems:
-                self.emit(
-                    e.ConfigRefused(
-                        file=problem.file,
-                        key=problem.key,
-                        problem=problem.problem,
-                        remedy=problem.remedy,
-                    )
-                )
-        else:
-            await self._take_into_use(settings)
-        self._notifier.ready()
-        return refused
+        return await self._reloader.ask()
+
+    def _load_again(self) -> Loaded:
+        return self._reload_from() if self._reload_from else Loaded(self._settings, ())
 
     async def _take_into_use(self, settings: Settings) -> None:
-        before, self._settings = self._settings, settings
+        before = self._settings
         changed = [
             name
             for name in type(settings).model_fields
             if getattr(settings, name) != getattr(before, name)
         ]
-        how = await self.session.reload(settings)
         another_mode = settings.gpio.button_mode != before.gpio.button_mode
-        if {"audio", "vad"} & set(changed) or another_mode:
-            await self._replace_sound(settings)
+        # What may fail is built before anything is changed.
+        replaces_sound = bool({"audio", "vad"} & set(changed)) or another_mode
+        sound = self._make_sound(settings) if replaces_sound else None
+        self._settings = settings
+        how = await self.session.reload(settings)
+        if sound:
+            self._sound.cut()
+            await self._sounds.replace(sound)
+            await self._use_mixer(settings)
         if "sounds" in changed:
             self._sounder.replace_settings(settings.sounds)
         if "gpio" in changed:
             self._use_lights(settings)
-            await self._replace_button()
+            await self._button.replace(self._make_button(settings))
+            self._use_switch(before, settings)
+        if "network" in changed:
+            await self._monitor.replace(self._make_monitor(settings))
         if "log" in changed:
             self._journal.set_level(settings.log.level)
         self.emit(e.Reloaded(changed=", ".join(changed) or "nothing", how=how))
 
-    async def _replace_sound(self, settings: Settings) -> None:
-        self._sound.cut()
-        if self._sound_task is not None:
-            self._sound_task.cancel()
-            await asyncio.wait([self._sound_task])
-        self._sound = self._make_sound(settings)
-        if self._mute.muted:
-            self._sound.close_microphone()
-        self._sound_task = self._start("sound", self._sound.run())
-        await self._use_mixer(settings)
-
-    async def _replace_button(self) -> None:
-        if self._button_task is not None:
-            self._button_task.cancel()
-            await asyncio.wait([self._button_task])
-        self._button_task = self._start("button", self._make_button().run())
+    def _use_switch(self, before: Settings, settings: Settings) -> None:
+        old, new = before.gpio, settings.gpio
+        if (old.mute_switch, old.chip) == (new.mute_switch, new.chip):
+            return
+        if self._switch:
+            self._switch.close()
+        self._switch = self._watch_switch(settings)
+        self._mute.fit(self._switch.closed_contact if self._switch else None)
 
     # ── building ──────────────────────────────────────────────────────────────────────────────
 
@@ -461,36 +457,38 @@ class Daemon:
 
     async def _watch_network(self) -> None:
         await self._settled()
-        await self._make_monitor().run()
+        await self._monitor.run()
 
-    def _make_monitor(self) -> NetworkMonitor:
+    def _make_monitor(self, settings: Settings) -> Stage:
+        if not settings.network.monitor:
+            return Absent()
         return NetworkMonitor(
             NetlinkKernel(),
             clock=self._clock,
             emit=self.emit,
             on_path=self.session.path_changed,
-            debounce_ms=self._settings.network.debounce_ms,
+            debounce_ms=settings.network.debounce_ms,
         )
 
-    def _make_button(self) -> Button:
+    def _make_button(self, settings: Settings) -> Button:
         return Button(
-            self._settings.gpio,
+            settings.gpio,
             clock=self._clock,
             facts=lambda: self._presenter.facts,
             act=self._pressed,
             emit=self.emit,
         )
 
-    def _watch_switch(self, loop: asyncio.AbstractEventLoop) -> Contact | None:
-        pin = self._settings.gpio.mute_switch
+    def _watch_switch(self, settings: Settings) -> Contact | None:
+        pin = settings.gpio.mute_switch
         if pin is None:
             return None
         return Contact(
             "mute_switch",
             pin,
-            chip=self._settings.gpio.chip,
+            chip=settings.gpio.chip,
             clock=self._clock,
-            loop=loop,
+            loop=asyncio.get_running_loop(),
             on_edge=self._mute.on_switch,
             emit=self.emit,
         )

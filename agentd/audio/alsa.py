@@ -45,6 +45,7 @@ from agentd.errors import (
     DeviceWedged,
     PlaybackLost,
 )
+from agentd.waiting import to_its_end
 
 Direction = Literal["capture", "playback"]
 
@@ -300,8 +301,10 @@ async def _ended(stream: Any) -> None:
 
 
 async def _close(stream: Any, name: str) -> None:
-    await threads.call(
-        lambda: PortAudio.get().close(stream), what=f"closing {name}", deadline_s=DEADLINE_S
+    await to_its_end(
+        threads.call(
+            lambda: PortAudio.get().close(stream), what=f"closing {name}", deadline_s=DEADLINE_S
+        )
     )
 
 

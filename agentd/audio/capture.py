@@ -117,6 +117,7 @@ class Microphone:
         self._told: Trouble | None = None
         self._silent = True  # since the start, or since it was opened again
         self._reopened = True
+        self._capturing = False
         self._supervisor = Supervisor(
             self._capture,
             clock=clock,
@@ -169,9 +170,15 @@ class Microphone:
         self._flatline.reopened()
         self._rest = b""
         self._reopened = True
-        await self._device.capture(self._take)
+        self._capturing = True
+        try:
+            await self._device.capture(self._take)
+        finally:
+            self._capturing = False
 
     def _take(self, pcm: bytes, arrived_s: float, overrun: bool) -> None:
+        if self._supervisor.paused or not self._capturing:
+            return  # a device that takes its time to close, or opened after we gave up on it
         self._supervisor.beat()
         duration_s = len(pcm) // formats.SAMPLE_BYTES / formats.CAPTURE_RATE_HZ
         first_s, missing_s = self._samples.stamp(arrived_s, duration_s, overrun)

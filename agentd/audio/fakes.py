@@ -10,6 +10,7 @@ from agentd.audio.devices import Deliver, Source
 from agentd.audio.echo import EchoStats
 from agentd.errors import AudioError
 from agentd.events import Frame
+from agentd.waiting import to_its_end
 
 
 @dataclass
@@ -18,6 +19,9 @@ class _Fake:
     fails_to_open: AudioError | None = None
     opened: int = 0
     closed: int = 0
+    most_open: int = 0  # at once; a device that is shared by several stages shows it
+    opening_s: float = 0.0
+    closing_s: float = 0.0  # it is open until then
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     _broken: asyncio.Future[None] | None = None
 
@@ -25,6 +29,14 @@ class _Fake:
         """Let the open device end with an error."""
         assert self._broken is not None, "the device is not open"
         self._broken.set_exception(error)
+
+    def _on_open(self) -> None:
+        """Let a subclass know."""
+
+    @property
+    def broken(self) -> bool:
+        """Return whether `fail` has been called since it was opened last."""
+        return self._broken is not None and self._broken.done()
 
     @property
     def is_open(self) -> bool:
@@ -38,16 +50,24 @@ class _Fake:
             await self.changed.wait()
 
     async def _stay_open(self) -> None:
+        if self.opening_s:
+            await asyncio.sleep(self.opening_s)
         if self.fails_to_open is not None:
             raise self.fails_to_open
         self._broken = asyncio.get_running_loop().create_future()
         self.opened += 1
+        self.most_open = max(self.most_open, self.opened - self.closed)
         self.changed.set()
+        self._on_open()
         try:
             await self._broken
         finally:
-            self.closed += 1
-            self.changed.set()
+            try:
+                if self.closing_s:
+                    await to_its_end(asyncio.sleep(self.closing_s))
+            finally:
+                self.closed += 1
+                self.changed.set()
 
 
 @dataclass

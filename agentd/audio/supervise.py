@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from agentd.clock import Clock
 from agentd.errors import AudioError, DeviceWedged
+from agentd.waiting import end
 
 STALL_S = 1.0  # without a sign of life for this long a device has stopped
 OPENING_S = 4.0  # a device may take this long to show the first one
@@ -135,15 +136,17 @@ class Supervisor:
             trouble = await self._watch(device, unwanted)
         finally:
             unwanted.cancel()
-            device.cancel()
-            (outcome,) = await asyncio.gather(device, return_exceptions=True)
-            if isinstance(outcome, DeviceWedged):
-                self._on_wedged()
-        if self.paused or trouble:
+            try:
+                await end(device)
+            finally:
+                outcome = None if device.cancelled() else device.exception()
+                if isinstance(outcome, DeviceWedged):
+                    self._on_wedged()
+        if self.paused or trouble or device.cancelled():
             return trouble
         if isinstance(outcome, AudioError):
             return trouble_of(outcome)
-        if isinstance(outcome, BaseException):
+        if outcome is not None:
             raise outcome
         return Trouble("the device has ended", "agentd reopens it")
 

@@ -86,6 +86,10 @@ class Mute:
         by = document.get("by")
         self._become(at_start(by if isinstance(by, str) else "", switch_closed))
 
+    def fit(self, switch_closed: bool | None) -> None:
+        """Take another switch, or none (a reload): it counts as the one found at boot does."""
+        self._become(at_start(self._state.by, switch_closed), SWITCH)
+
     def ask(self, mute: bool, *, by: str) -> str:
         """Mute or unmute; return an empty text, or a sentence that says why not."""
         state, refusal = self._state.asked(mute, by)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from agentd.clock import Clock
+from agentd.daemon_thread import call_in_daemon_thread
 from agentd.events import Emit, LinkChanged, LinkUnwatched
 from agentd.net.kernel import Kernel, Subscription
 from agentd.net.path import NetworkPath, PathChange, PathTracker
@@ -68,7 +69,7 @@ class NetworkMonitor:
 
     async def _look(self) -> None:
         # In a thread: the kernel's network lock is held for long just when the network changes.
-        snapshot = await asyncio.to_thread(self._kernel.snapshot)
+        snapshot = await call_in_daemon_thread(self._kernel.snapshot, "network")
         change = self._tracker.observe(snapshot, self._clock.monotonic())
         if change is not None:
             after = change.after

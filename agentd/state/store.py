@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agentd.clock import Clock
+from agentd.daemon_thread import call_in_daemon_thread
 from agentd.events import Emit, StateQuarantined, StateUnwritable, StateWritable
 from agentd.state.envelope import BadEnvelope, Document, canonical, decode, encode
 from agentd.state.files import DiskFiles, Files
@@ -157,7 +158,7 @@ class StateStore:
 
     async def _store(self, entry: _Entry) -> None:
         if entry.dirty:
-            self._settle(entry, await asyncio.to_thread(self._commit, entry))
+            self._settle(entry, await call_in_daemon_thread(lambda: self._commit(entry), "state"))
         else:
             _told(entry)
 
