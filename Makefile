@@ -109,8 +109,8 @@ docs: setup ## write anew what comes from the source: configuration, event table
 	$(PY) scripts/plot_patterns.py
 
 .PHONY: test-fresh
-test-fresh: ## as a stranger would: clone, make test, make demo in a new Debian root; SUITES="bookworm trixie"
-	scripts/fresh-root $(SUITES)
+test-fresh: ## as a stranger would, in a new Debian root: clone, test, demo; SUITES=…; EACH=1: every command alone
+	scripts/fresh-root $(if $(EACH),--each) $(SUITES)
 
 # uv resolves for every Python and architecture at once. What Debian provides is left out: a lock is
 # installed without dependencies into an environment that sees Debian's packages.

@@ -1,7 +1,7 @@
 """The commands of README.md and docs/install.md, and how each is tried alone and first.
 
-`scripts/fresh-root --each` asks for those that a bare Debian can run; a test holds the table against
-the pages, so a command that is added there is tried or left out with a reason.
+`scripts/fresh-root --each` asks for those that a bare Debian can run; a test holds the table
+against the pages, so a command that is added there is tried or left out with a reason.
 
     scripts/readme_commands.py checkout|package     lines "statuses<TAB>command"
 """
@@ -110,9 +110,7 @@ def _is_command(words: str) -> bool:
 
 def named() -> set[str]:
     """Return the commands in all pages."""
-    return set().union(
-        *(commands_of((ROOT / page).read_text(encoding="utf-8")) for page in PAGES)
-    )
+    return set().union(*(commands_of((ROOT / page).read_text(encoding="utf-8")) for page in PAGES))
 
 
 def main() -> int:

@@ -22,7 +22,14 @@ from tests.package.speaker import Speaker
 
 SUITES = os.environ.get("SUITES", "bookworm trixie").split()
 ARCHES = os.environ.get("ARCHES", "amd64 arm64").split()
-ORDER = ["check_build", "check_install", "check_firstboot", "check_service", "check_faults"]
+ORDER = [
+    "check_build",
+    "check_commands",
+    "check_install",
+    "check_firstboot",
+    "check_service",
+    "check_faults",
+]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

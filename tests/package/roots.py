@@ -72,10 +72,9 @@ def base_root(suite: str, arch: str = "amd64", *, variant: str = "important") ->
     """Return a root of `suite`, made if there is none yet for this recipe.
 
     `variant` "extract" gives an unbooted tree with the dependencies unpacked: all that a foreign
-    architecture allows without running it.
+    architecture allows without running it. "minbase" gives the least Debian that apt works in.
     """
-    foreign = variant == "extract"
-    include = dependencies() if foreign else BASE
+    include = {"extract": dependencies(), "minbase": []}.get(variant, BASE)
     recipe = [suite, arch, variant, *include, *dependencies(), *TOOLS, "5"]
     digest = hashlib.sha256("\0".join(recipe).encode()).hexdigest()[:12]
     root = cache() / "roots" / f"{suite}-{arch}-{digest}"
@@ -100,7 +99,7 @@ def _make(root: Path, suite: str, arch: str, variant: str, include: list[str]) -
         "--format=directory",
         f"--variant={variant}",
         f"--architectures={arch}",
-        f"--include={','.join(include)}",
+        *([f"--include={','.join(include)}"] if include else []),
         *apt_settings(),
     ]
     if not foreign:
@@ -110,7 +109,7 @@ def _make(root: Path, suite: str, arch: str, variant: str, include: list[str]) -
             (
                 '--customize-hook=APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get -qq -y '
                 "--download-only -o APT::Install-Recommends=true install "
-                f"{' '.join(dependencies())} >/dev/null"
+                f"{' '.join(dependencies())} systemd >/dev/null"
             ),
             (
                 '--customize-hook=APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get -qq -y '
