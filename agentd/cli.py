@@ -13,12 +13,12 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from agentd import __version__, environment, terminal
 from agentd.errors import EXIT_CONFIG, EXIT_FAILURE, EXIT_OK, AgentdError, ConfigError
 from agentd.service.text import safe_text
 
-Parser = argparse.ArgumentParser
 MESSAGE_LIMIT = 1000
 
 # What a command may lack: the modules that Debian's package does not force on a device.
@@ -29,6 +29,14 @@ DEBIAN_PACKAGES = {
     "rich": "python3-rich",
     "systemd": "python3-systemd",
 }
+
+
+class Parser(argparse.ArgumentParser):
+    """Argparse's parser; what was typed comes back in its messages on one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage and `message`, and exit with 2."""
+        super().error(safe_text(message, MESSAGE_LIMIT))
 
 
 @dataclass(frozen=True, slots=True)

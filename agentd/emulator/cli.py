@@ -153,7 +153,7 @@ def run(args: argparse.Namespace) -> int:
         return 2
     try:
         asyncio.run(serve(options))
-    except (OSError, OverflowError) as exc:  # OverflowError: no port has that number
+    except (OSError, OverflowError, ValueError) as exc:  # no port or host is called that
         words = safe_text(str(exc), 400)
         print(f"agentd emulator: {words}; choose another --port, --host or path", file=sys.stderr)
         return 1
