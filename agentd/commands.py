@@ -112,6 +112,9 @@ def _tokens(tokens: Mapping[str, Any]) -> str:
 def _turns(turns: Mapping[str, Any]) -> str:
     last = turns["last"]
     text = f"{turns['count']}, {turns['interrupted']} interrupted"
+    failed = turns.get("last_failed")
+    if failed:
+        text += f", {turns['failed']} failed (the last: {failed['cause']})"
     if last:
         after_ms = last["first_audio_ms"]
         text += (

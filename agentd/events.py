@@ -137,9 +137,14 @@ class Event:
     level: ClassVar[int] = logging.INFO
     template: ClassVar[str]  # the MESSAGE, formatted with the fields
 
+    @property
+    def wording(self) -> str:
+        """Return the template of this event's sentence."""
+        return self.template
+
     def message(self) -> str:
         """Return the short sentence for the journal."""
-        return self.template.format_map(self.fields())
+        return self.wording.format_map(self.fields())
 
     def fields(self) -> dict[str, object]:
         """Return the fields by name; enums as their values."""
@@ -311,12 +316,24 @@ class TurnEnded(Event):
     template = "turn {turn}: first audio after {first_audio_ms:.0f} ms, {heard_ms:.0f} ms heard"
     turn: int
     speech_ms: float
-    first_audio_ms: float  # end of speech at the gate → first reply byte received; -1: none came
+    # End of speech at the gate → first reply byte received; None: none came, or nobody had asked.
+    first_audio_ms: float | None
     reply_ms: float
     heard_ms: float
     interrupted: bool
+    turn_complete_reason: str = ""  # the service's own word for why it ended, when it gave one
     prompt_tokens: int
     response_tokens: int
+
+    @property
+    def wording(self) -> str:
+        """Return the sentence for what was heard: an answer, something unasked, or nothing."""
+        said = " ({turn_complete_reason})" if self.turn_complete_reason else ""
+        if self.first_audio_ms is not None:
+            return self.template + said
+        if self.reply_ms > 0:
+            return "turn {turn}: {heard_ms:.0f} ms heard" + said
+        return "turn {turn}: nothing was said" + said
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -329,6 +346,12 @@ class TurnFailed(Event):
     turn: int
     utterance: int = 0  # the question's last one; 0: it was typed, or the service spoke unasked
     cause: str
+    turn_complete_reason: str = ""  # the service's own word for it, when it gave one
+
+    @property
+    def wording(self) -> str:
+        """Return the sentence, with the service's word if there is one."""
+        return self.template + (" ({turn_complete_reason})" if self.turn_complete_reason else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -340,6 +363,17 @@ class Interrupted(Event):
     turn: int
     by: str
     heard_ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolStarted(Event):
+    """The model calls a function, and its answer waits for the result."""
+
+    name = "tool_started"
+    level = logging.DEBUG
+    template = "turn {turn}: the model calls {tool}"
+    tool: str
+    turn: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

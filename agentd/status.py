@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from agentd import __version__
-from agentd.events import Event, LinkChanged, TurnEnded
+from agentd.events import Event, LinkChanged, TurnEnded, TurnFailed
 
 if TYPE_CHECKING:
     from agentd.audio.capture import CaptureStats
@@ -22,17 +22,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TurnLog:
-    """How many turns there were, and the figures of the last one."""
+    """How many turns there were, the figures of the last one, and the last that failed."""
 
     count: int = 0
     interrupted: int = 0
     last: TurnEnded | None = None
+    failed: int = 0
+    last_failed: TurnFailed | None = None
 
     def after(self, event: Event) -> TurnLog:
         """Return the log once `event` has happened."""
+        if isinstance(event, TurnFailed):
+            return replace(self, failed=self.failed + 1, last_failed=event)
         if not isinstance(event, TurnEnded):
             return self
-        return TurnLog(self.count + 1, self.interrupted + event.interrupted, event)
+        interrupted = self.interrupted + event.interrupted
+        return replace(self, count=self.count + 1, interrupted=interrupted, last=event)
 
     def as_json(self) -> dict[str, object]:
         """Return the `turns` part of the status."""
@@ -40,6 +45,8 @@ class TurnLog:
             "count": self.count,
             "interrupted": self.interrupted,
             "last": self.last.fields() if self.last else None,
+            "failed": self.failed,
+            "last_failed": self.last_failed.fields() if self.last_failed else None,
         }
 
 

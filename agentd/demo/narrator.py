@@ -84,6 +84,8 @@ class Narrator:
             text = f"answered after {turn.first_audio_ms:.0f} ms"
             if was_answered(turn.heard_ms):
                 text += f", {turn.heard_ms / 1000:.1f} s heard"
+        elif turn.reply_ms > 0:
+            text = f"{turn.heard_ms / 1000:.1f} s heard"  # nobody had asked
         else:
             text = "not answered"
         self._tell("turn", text, "grey50")

@@ -16,6 +16,7 @@ VOLUME_S = 2.0
 FAILED_S = 1.6  # two pulses
 FAILED_MIN_S = 1.0  # a failure that was seen for less is shown again after what hid it
 THINKING_MAX_S = 30.0
+CALL_MAX_S = 150.0  # the longest tools.timeout_s, and some
 SPEAKING_MAX_S = 900.0  # no reply is longer
 FOLLOW_UP_S = 8.0
 RINGING_MAX_S = 900.0  # an alarm in an empty house ends by itself
@@ -193,11 +194,20 @@ def _turn_started(facts: Facts, event: e.TurnStarted, now: float) -> Facts:
     return replace(facts, thinking=thinking, follow_up_until_s=LONG_AGO)
 
 
+@_on(e.ToolStarted)
+def _tool_started(facts: Facts, event: e.ToolStarted, now: float) -> Facts:
+    # a function has a deadline of its own, up to two minutes; its end is an event as well
+    return replace(facts, thinking=Spell(event.turn, now, now + CALL_MAX_S))
+
+
 @_on(e.ToolCalled)
 def _tool_called(facts: Facts, _event: e.ToolCalled, now: float) -> Facts:
-    if facts.thinking is None:
+    thinking, speaking = facts.thinking, facts.speaking
+    if thinking is None:
         return facts
-    return replace(facts, thinking=replace(facts.thinking, until_s=now + THINKING_MAX_S))
+    if speaking is not None and speaking.turn >= thinking.turn:
+        return replace(facts, thinking=None)  # the reply that it has held up goes on
+    return replace(facts, thinking=replace(thinking, until_s=now + THINKING_MAX_S))
 
 
 @_on(e.ReplyStarted)

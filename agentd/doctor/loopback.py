@@ -135,7 +135,7 @@ def judge(witness: Witness) -> Finding:
             f"nothing was heard in {PATIENCE_S:.0f} s",
             "Speak louder or closer; `agentd doctor` judges the microphone's level",
         )
-    if not witness.heard_ms:
+    if not witness.heard_ms or turn.first_audio_ms is None:
         return fail(
             "loopback",
             "what was said arrived, but nothing was played",

@@ -5,8 +5,13 @@ running, and its result is used in one of two ways:
 
 * The user's question is asked again on the next connection: the model will call again, and the
   same call with the same arguments gets the same result without running twice.
-* It is not asked again: the result is told as conversation. A resumed session ignores the answer
-  to a call it does not remember.
+* It is not asked again: the result is told as conversation, once. A resumed session ignores the
+  answer to a call it does not remember. A result that the model had and kept silent about
+  (`swallowed`) is not told: it would only ask for the next call.
+
+Ids are the service's and name a call for as long as its connection lives. Vertex AI may leave them
+out; such calls are told apart by `key` alone, and answered without an id. The same id with the
+same function and arguments is the same call, told twice; with others it is a new call.
 """
 
 from __future__ import annotations
@@ -16,11 +21,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from agentd.events import Event, ToolCalled
+from agentd.events import Event, ToolCalled, ToolStarted
 from agentd.live.commands import CallTool, CancelTimer, CancelTool, Command, SetTimer
 from agentd.live.messages import FunctionCall, ToolResponse
 
-MAX_CALLS = 32
+MAX_CALLS = 32  # running at once
+MAX_KEPT = 64  # with those whose results are kept for a repeated question
 TIMER = "tool:"
 TO_BE_TOLD = -1  # in place of a turn: the result goes out as conversation
 UNWANTED = -2  # in place of a turn: the result is dropped
@@ -31,73 +37,117 @@ class Call:
     """A call under way or answered in a turn that is not over."""
 
     key: int
-    call_id: str  # empty once its connection is gone
+    call_id: str  # the service's own; empty where it gave none
     name: str
     args: str  # canonical JSON
     turn: int
     started_s: float
     blocking: bool
+    asked: bool = True  # its connection is there: the model can be answered
     response: Mapping[str, Any] | None = None  # set when it is done
     outcome: str = ""
+    tellable: bool = True  # not when the question itself was such a telling: no chains
+    swallowed: bool = False  # the model had the result and said nothing more
 
     @property
     def running(self) -> bool:
-        """Tell whether the tool is still at work."""
+        """Return whether the tool is still at work."""
         return self.response is None
+
+    @property
+    def awaited(self) -> bool:
+        """Return whether the model waits for it."""
+        return self.running and self.asked
+
+    def is_same(self, asked: FunctionCall, args: str) -> bool:
+        """Return whether it is the same function with the same arguments."""
+        return (self.name, self.args) == (asked.name, args)
 
 
 class Calls:
-    """The calls of the turns that are not over; at most 32."""
+    """The calls of the turns that are not over."""
 
     def __init__(
         self,
         *,
         command: Callable[[Command], None],
         emit: Callable[[Event], None],
-        respond: Callable[[ToolResponse], bool],
+        respond: Callable[[ToolResponse, int], None],
         tell: Callable[[str], None],
     ) -> None:
         self._command = command
         self._emit = emit
-        self._respond = respond
+        self._respond = respond  # with the turn that it belongs to
         self._tell = tell  # say a text as conversation
         self._calls: list[Call] = []
         self._last_key = 0
 
     @property
     def pending(self) -> bool:
-        """Tell whether the model waits for an answer on this connection."""
-        return any(call.running and call.call_id for call in self._calls)
+        """Return whether the model waits for an answer on this connection."""
+        return any(call.awaited for call in self._calls)
 
     @property
     def blocking(self) -> bool:
-        """Tell whether the model's turn is held up by a call."""
-        return any(call.running and call.call_id and call.blocking for call in self._calls)
+        """Return whether the model's turn is held up by a call."""
+        return any(call.awaited and call.blocking for call in self._calls)
+
+    def awaited_in(self, turn: int) -> bool:
+        """Return whether the answer of `turn` waits for one of our functions."""
+        return any(call.awaited and call.turn == turn for call in self._calls)
+
+    def holds_up(self, turn: int) -> bool:
+        """Return whether the answer of `turn` cannot be complete before a function's result."""
+        return any(call.awaited and call.blocking and call.turn == turn for call in self._calls)
 
     def called(
-        self, asked: FunctionCall, turn: int, now: float, *, timeout_s: float, blocking: bool
+        self,
+        asked: FunctionCall,
+        turn: int,
+        now: float,
+        *,
+        timeout_s: float,
+        blocking: bool,
+        tellable: bool = True,
     ) -> None:
-        """Start a call, or answer it from a result that is there already."""
-        if any(call.call_id == asked.call_id for call in self._calls):
-            return  # told twice
+        """Start a call, or answer it from a result that is there already.
+
+        Args:
+            tellable: its result may become a question of its own, should the connection break.
+        """
         args = canonical(asked.args)
-        known = next(
-            (c for c in self._calls if not c.call_id and (c.name, c.args) == (asked.name, args)),
-            None,
-        )
+        if asked.call_id and self._is_told_again(asked, args):
+            return
+        known = next((c for c in self._calls if not c.asked and c.is_same(asked, args)), None)
         if known is not None:
             known.call_id, known.turn, known.blocking = asked.call_id, turn, blocking
+            known.asked, known.swallowed = True, False
             self._answer(known)
             return
-        if len(self._calls) >= MAX_CALLS:
-            error = {"error": "too many calls at once"}
-            self._respond(ToolResponse(asked.call_id, asked.name, error))
+        running = sum(call.running for call in self._calls)
+        if running >= MAX_CALLS or len(self._calls) >= MAX_KEPT:
+            self.refuse(asked, turn, "too many calls at once")
             return
         self._last_key += 1
         call = Call(self._last_key, asked.call_id, asked.name, args, turn, now, blocking)
+        call.tellable = tellable
         self._calls.append(call)
         self._command(SetTimer(f"{TIMER}{call.key}", now + timeout_s))
+        self._emit(ToolStarted(tool=call.name, turn=turn))
         self._command(CallTool(call.key, asked.name, dict(asked.args)))
+
+    def _is_told_again(self, asked: FunctionCall, args: str) -> bool:
+        """Return whether a call is known by its id; a result that is there is sent again."""
+        same = [c for c in self._calls if c.asked and c.call_id == asked.call_id]
+        call = next((call for call in same if call.is_same(asked, args)), None)
+        if call is None:
+            return False
+        self._answer(call)
+        return True
+
+    def refuse(self, asked: FunctionCall, turn: int, error: str) -> None:
+        """Answer a call with an error, without running anything."""
+        self._respond(ToolResponse(asked.call_id, asked.name, {"error": error}), turn)
 
     def done(self, key: int, outcome: str, response: Mapping[str, Any], now: float) -> None:
         """Take the result of a tool."""
@@ -106,7 +156,7 @@ class Calls:
             return  # cancelled or timed out before
         self._command(CancelTimer(f"{TIMER}{key}"))
         call.response = response
-        call.outcome = outcome if call.call_id else "late"
+        call.outcome = outcome if call.asked else "late"
         took_ms = (now - call.started_s) * 1000.0
         self._emit(ToolCalled(tool=call.name, outcome=call.outcome, took_ms=took_ms))
         self._answer(call)
@@ -119,7 +169,8 @@ class Calls:
 
     def cancelled(self, call_ids: tuple[str, ...], now: float) -> None:
         """Stop calls that the model has withdrawn; they get no answer."""
-        for call in [call for call in self._calls if call.call_id in call_ids]:
+        named = frozenset(call_ids) - {""}
+        for call in [call for call in self._calls if call.asked and call.call_id in named]:
             self._calls.remove(call)
             if call.running:
                 self._stop(call, now)
@@ -131,21 +182,35 @@ class Calls:
                 continue
             if not call.running:
                 self._calls.remove(call)
-            elif not call.call_id:
+            elif not call.asked:
                 call.turn = UNWANTED  # asked again and answered without it
+
+    def turn_failed(self, turn: int, now: float) -> None:
+        """Stop what still runs for a turn that gets no answer, and let go of its results."""
+        for call in [call for call in self._calls if call.turn == turn]:
+            self._calls.remove(call)
+            if call.running:
+                self._stop(call, now)
+
+    def swallowed(self, turn: int) -> None:
+        """Note that the model had its time to use the results of `turn`, and was silent."""
+        for call in self._calls:
+            if call.turn == turn and call.asked and not call.running:
+                call.swallowed = True
 
     def connection_lost(self) -> None:
         """Note that the model can no longer be answered; the tools go on."""
         for call in self._calls:
-            call.call_id = ""
+            call.asked = False
 
     def connected(self, asked_again: Callable[[int], bool]) -> None:
         """Sort out on a new connection what to do with the results of the old one."""
         for call in list(self._calls):
-            if not call.call_id and not asked_again(call.turn):
-                call.turn = TO_BE_TOLD  # the model will not call for it again
-                if not call.running:
-                    self._answer(call)
+            if call.asked or call.turn == UNWANTED or asked_again(call.turn):
+                continue
+            # the model will not call for it again
+            call.turn = TO_BE_TOLD if call.tellable and not call.swallowed else UNWANTED
+            self._answer(call)
 
     def renumber(self, before: int, after: int) -> None:
         """Follow a question that gets a new turn number."""
@@ -173,18 +238,18 @@ class Calls:
         """Give a finished call's result to the model, in the way that is left."""
         if call.response is None:
             return
-        if call.call_id:
-            self._respond(ToolResponse(call.call_id, call.name, call.response))
+        if call.asked:
+            self._respond(ToolResponse(call.call_id, call.name, call.response), call.turn)
         elif call.turn < 0:
             self._calls.remove(call)
             if call.turn == TO_BE_TOLD:
-                self._tell(as_conversation(call))
+                self._tell(as_conversation(call.name, call.response))
 
 
-def as_conversation(call: Call) -> str:
+def as_conversation(name: str, response: Mapping[str, Any]) -> str:
     """Return a result as something the user might say."""
-    result = json.dumps(call.response, ensure_ascii=False, default=str)
-    return f"The function {call.name} that you called before the line broke answered: {result}"
+    result = json.dumps(response, ensure_ascii=False, default=str)
+    return f"The function {name} that you called answered: {result}"
 
 
 def canonical(args: Mapping[str, Any]) -> str:

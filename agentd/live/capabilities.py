@@ -21,12 +21,15 @@ class Capabilities:
     transparent: bool = False  # sessionResumption.transparent (Vertex only [sdk])
     declare_behavior: bool = False  # FunctionDeclaration.behavior NON_BLOCKING
     scheduling: bool = False  # FunctionResponse.scheduling is honoured
+    response_without_id: bool = (
+        False  # a call without an id is answered without (Vertex only [sdk])
+    )
     hold_audio_during_calls: bool = False  # audio during a blocking call closes with 1008
     language_code: bool = True  # speechConfig.languageCode
 
 
 _DEVELOPER = Capabilities(declare_behavior=True, scheduling=True)
-_VERTEX = Capabilities(system_role=True, transparent=True)
+_VERTEX = Capabilities(system_role=True, transparent=True, response_without_id=True)
 
 
 def capabilities(backend: str, model: str) -> Capabilities:

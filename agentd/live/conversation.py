@@ -21,7 +21,7 @@ from agentd.config import Settings
 from agentd.events import LinkChanged, PlaybackMark, UtteranceStarted
 from agentd.live import commands as c
 from agentd.live.calls import TIMER as TOOL_TIMER
-from agentd.live.calls import Calls
+from agentd.live.calls import Calls, as_conversation
 from agentd.live.capabilities import Capabilities, capabilities
 from agentd.live.effects import Effects
 from agentd.live.failures import Failure, Kind, Phase
@@ -32,15 +32,24 @@ from agentd.live.messages import (
     ClientContent,
     Content,
     ContextUpdate,
+    FunctionCall,
     ServerMessage,
     ToolResponse,
+    whole_json,
 )
 from agentd.live.plan import differs, same_session
 from agentd.live.replay import Utterance
 from agentd.live.resumption import Rung
 from agentd.live.status import SessionStatus
 from agentd.live.transcript import seed
-from agentd.live.turns import Turn, Turns
+from agentd.live.turns import (
+    EMPTY_S,
+    IN_PROGRESS_S,
+    NO_ANSWER,
+    TOO_MANY_CALLS,
+    Turn,
+    Turns,
+)
 from agentd.live.uplink import Uplink, UplinkSettings, ring_bytes
 from agentd.live.usage import Usage
 
@@ -66,19 +75,21 @@ class Conversation:
         self._effects = effects = Effects()
         self._usage = Usage()
         self._memory = Memory(settings, effects, endpoint(settings))
+        self._calls = Calls(
+            command=effects.do, emit=effects.emit, respond=self._respond, tell=self._tell
+        )
         self._turns = Turns(
             deliver=lambda value: effects.do(c.Deliver(value)),
             emit=effects.emit,
             answered=self._answered,
             finished=self._turn_finished,
+            renumber=self._repeat_as,
+            held_up=self._calls.holds_up,
             take_tokens=self._usage.take_turn,
             local_activity=lambda: self._uplink.settings.local_activity,
         )
         self._uplink = Uplink(
             self._uplink_settings(), turns=self._turns, command=effects.do, emit=effects.emit
-        )
-        self._calls = Calls(
-            command=effects.do, emit=effects.emit, respond=self._respond, tell=self._tell
         )
         self._lifeline = Lifeline(
             settings,
@@ -146,7 +157,7 @@ class Conversation:
         self._send_instruction()
         for item in self._uplink.expire(now):
             number = item.number if isinstance(item, Utterance) else 0
-            self._turns.give_up(item.turn, number, "no answer came")
+            self._turns.give_up(item.turn, number, NO_ANSWER)
         self._uplink.pump(now)
         if not (self._turns.quiet and self._uplink.idle):
             self._lifeline.last_activity_s = now
@@ -159,16 +170,22 @@ class Conversation:
         self._effects.due_by("retention", self._memory.expires_at_s)
 
     def _reply_deadline_s(self) -> float | None:
-        """Return when the awaited answer is given up; a tool at work is not the service's fault."""
-        turn, connection = self._turns.awaiting, self._lifeline.connection
-        if turn is None or connection is None or self._calls.pending:
+        """Return when the awaited answer is given up; a tool at work is not the service's fault.
+
+        Each call has a deadline of its own, and a turn a bound of calls.
+        """
+        turn = self._turns.awaiting
+        if turn is None or not self._lifeline.is_live:
+            return None  # or it is being given up already
+        if self._calls.awaited_in(turn.number):
             return None
-        if not self._lifeline.is_live:
-            return None  # it is being given up already
-        since = turn.asked_at_s or 0.0
-        if turn.frames:
-            since = max(since, connection.last_frame_s)
-        return max(since + self._settings.live.reply_timeout_s, self._look_again_s)
+        patience_s = self._settings.live.reply_timeout_s
+        if turn.empty_at_s is not None:
+            return turn.empty_at_s + (patience_s if turn.called else min(EMPTY_S, patience_s))
+        if turn.in_progress:
+            patience_s = max(patience_s, IN_PROGRESS_S)
+        since = max(turn.asked_at_s or 0.0, turn.life_s or 0.0)
+        return max(since + patience_s, self._look_again_s)
 
     def _start(self, given: c.Start) -> None:
         self._memory.load(given.session_document, given.transcript_document)
@@ -246,9 +263,10 @@ class Conversation:
                 None if connection.proved else connection.choice.handle,
             )
             self._uplink.log.forget_until(self._memory.consumed or 0)
-        self._turns.received(message, self._effects.now)
-        self._tools(message)
-        if message.generation_complete or message.turn_complete:
+        turn = self._turns.received(message, self._effects.now)
+        self._tools(message, turn)
+        connection.spoke = connection.spoke or bool(message.audio)
+        if connection.spoke and (message.generation_complete or message.turn_complete):
             self._lifeline.proved(connection)
         if message.go_away_s is not None:
             self._lifeline.go_away(connection, message.go_away_s)
@@ -259,33 +277,52 @@ class Conversation:
         if count & (count - 1) == 0:  # 1, 2, 4, 8, …: a server gone mad does not fill the journal
             self._effects.emit(events.BadFrame(problem=problem, count=count))
 
-    def _tools(self, message: ServerMessage) -> None:
-        turn = self._turns.current.number if self._turns.current is not None else 0
-        for call in message.calls:
+    def _tools(self, message: ServerMessage, turn: int | None) -> None:
+        for call in message.calls if turn is not None else ():
+            assert turn is not None
+            if not self._turns.may_call(turn):
+                self._too_many_calls(call, turn)
+                break
             self._calls.called(
                 call,
                 turn,
                 self._effects.now,
                 timeout_s=self._settings.tools.timeout_s,
                 blocking=not (self._caps.declare_behavior and self._non_blocking(call.name)),
+                tellable=not self._turns.is_telling,
             )
         if message.cancelled_calls:
             self._calls.cancelled(message.cancelled_calls, self._effects.now)
 
+    def _too_many_calls(self, call: FunctionCall, turn: int) -> None:
+        """End an answer that calls one function after the other; the model is told once."""
+        current = self._turns.current
+        if current is None or current.number != turn:
+            return
+        self._calls.refuse(call, turn, TOO_MANY_CALLS)
+        self._turns.fail(TOO_MANY_CALLS)
+
     def _tool_done(self, given: c.ToolDone) -> None:
         self._calls.done(given.key, given.outcome, given.response, self._effects.now)
 
-    def _respond(self, response: ToolResponse) -> bool:
+    def _respond(self, response: ToolResponse, turn: int) -> None:
+        response = replace(response, response=whole_json(response.response))
         if self._caps.scheduling and self._non_blocking(response.name):
             response = replace(response, scheduling="WHEN_IDLE")
-        self._turns.asked_more(self._effects.now)
-        return self._uplink.send(response)
+        if not response.call_id and not self._caps.response_without_id:
+            if not self._turns.is_telling:
+                self._tell(as_conversation(response.name, response.response))
+            return
+        self._turns.responded(turn, self._effects.now)
+        self._uplink.send(response)
 
     def _tell(self, text: str) -> None:
-        self._uplink.enter(text, asks=True, now=self._effects.now)
+        self._uplink.enter(text, asks=True, now=self._effects.now, once=True)
 
-    def _turn_finished(self, turn: Turn, failed: bool) -> None:
-        if not failed:
+    def _turn_finished(self, turn: Turn) -> None:
+        if turn.failure and not turn.lost:
+            self._calls.turn_failed(turn.number, self._effects.now)
+        elif not turn.failure:
             self._calls.turn_over(turn.number)
         self._memory.add(turn.user_text, turn.model_text)
 
@@ -442,13 +479,28 @@ class Conversation:
         deadline_s, turn = self._reply_deadline_s(), self._turns.awaiting
         if turn is None or deadline_s is None or deadline_s > self._effects.now:
             return
+        if turn.empty_at_s is not None:
+            self._empty_overdue(turn)
+            return
         if turn.frames:
+            self._calls.swallowed(turn.number)
             failure = Failure(Phase.LIVE, Kind.DROPPED, reason="the answer broke off")
         elif self._is_on_its_way(turn.number, unsent_bytes):
             return
         else:
             failure = Failure(Phase.LIVE, Kind.TIMEOUT, reason="no sign of life")
         self._lifeline.abandon(failure, planned=False)
+
+    def _empty_overdue(self, turn: Turn) -> None:
+        """Act on a turn that the service has closed and not answered since."""
+        if turn.reply_bytes or turn.follows or turn.unasked:
+            self._turns.close_empty(self._effects.now)
+        elif self._uplink.holds(turn.number) and self._turns.may_ask_again():
+            # On the old connection the service would hear the question a second time.
+            failure = Failure(Phase.LIVE, Kind.LOCAL, reason="an empty answer")
+            self._lifeline.abandon(failure, planned=True)
+        else:
+            self._turns.fail(NO_ANSWER)
 
     def _is_on_its_way(self, turn: int, unsent_bytes: int) -> bool:
         """Tell whether the question itself is still being sent: the path is slow, nobody is mute.

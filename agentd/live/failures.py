@@ -290,6 +290,59 @@ def _other_status(code: int) -> _Row:
     return _LAST_STATUS
 
 
+# ── a turn that the service closes without an answer ──────────────────────────────────────────
+
+
+class Ending(enum.Enum):
+    """What a `turnCompleteReason` says about the question."""
+
+    UNSAID = "unsaid"  # nothing: what came of the answer decides
+    SILENT = "silent"  # the model has chosen to say nothing (more)
+    FAILED = "failed"  # there will be no answer
+
+
+_REFUSED = "the service refuses the question"
+_WITHHELD = "the service withholds its answer"
+_REJECTED = "the service rejected its own answer"
+
+# Names and meanings: `TurnCompleteReason` of the Live API reference (google-genai 3.4, types.py).
+# That RESPONSE_REJECTED closes a turn without a byte of audio, again and again:
+# google-gemini/gemini-live-api-examples#40.
+_TURN_REASONS: dict[str, tuple[Ending, str]] = {
+    "": (Ending.UNSAID, ""),
+    "NEED_MORE_INPUT": (Ending.SILENT, ""),
+    "MALFORMED_FUNCTION_CALL": (Ending.FAILED, "the model called a function wrongly"),
+    "RESPONSE_REJECTED": (Ending.FAILED, _REJECTED),
+    "MAX_REGENERATION_REACHED": (Ending.FAILED, _REJECTED),
+}
+_TURN_PREFIXES = (
+    ("PROHIBITED_INPUT", _REFUSED),
+    ("IMAGE_PROHIBITED_INPUT", _REFUSED),
+    ("INPUT_", _REFUSED),
+    ("BLOCKLIST", _REFUSED),
+    ("UNSAFE_PROMPT", _REFUSED),
+    ("GENERATED_", _WITHHELD),
+    ("OUTPUT_", _WITHHELD),
+)
+
+
+def turn_ending(reason: str) -> tuple[Ending, str]:
+    """Return what a `turnCompleteReason` means, and the cause of a failure.
+
+    One that is not known fails a question only where no answer was heard: that is for the caller.
+    """
+    known = _TURN_REASONS.get(reason)
+    if known is not None:
+        return known
+    causes = (cause for prefix, cause in _TURN_PREFIXES if reason.startswith(prefix))
+    return Ending.FAILED, next(causes, "the service ended the turn without an answer")
+
+
+def is_known_reason(reason: str) -> bool:
+    """Return whether the table says what `reason` means."""
+    return reason in _TURN_REASONS or any(reason.startswith(p) for p, _ in _TURN_PREFIXES)
+
+
 def safe_reason(text: object) -> str:
     """Make a peer's words fit for a log: one line, no control characters, bounded."""
     return " ".join(safe_text(str(text), REASON_LIMIT_CHARS).split())

@@ -191,7 +191,8 @@ async def _send(session: AsyncSession, message: ClientMessage) -> None:
             content = types.Content(role="user", parts=[types.Part(text=text)])
             await session.send_context_update(system_instruction=content)
         case ToolResponse(call_id, name, response, scheduling):
-            answer = types.FunctionResponse(id=call_id, name=name, response=dict(response))
+            # an id that the service did not give is not made up: Vertex AI goes by the name then
+            answer = types.FunctionResponse(id=call_id or None, name=name, response=dict(response))
             if scheduling:
                 answer.scheduling = types.FunctionResponseScheduling(scheduling)
             await session.send_tool_response(function_responses=[answer])

@@ -18,10 +18,18 @@ from agentd.live.messages import (
     Text,
     Tokens,
     parse_time_left_s,
+    reason_name,
+    whole_text,
 )
 from agentd.live.reply_audio import is_sound
 
 MAX_CALLS_IN_FRAME = 64
+
+_STATUS = {
+    types.InteractionStatus.IN_PROGRESS: Interaction.IN_PROGRESS,
+    types.InteractionStatus.REQUIRES_ACTION: Interaction.IDLE,  # its deprecated name (SDK 2.19)
+    types.InteractionStatus.IDLE: Interaction.IDLE,
+}
 
 
 def convert(
@@ -37,11 +45,14 @@ def convert(
         audio=audio,
         unplayable=unplayable,
         model_turn=bool(_parts(content)),
+        written=any(part.text and not part.thought for part in _parts(content)),
         user_text=_text(content.input_transcription) if content else None,
         model_text=_text(content.output_transcription) if content else None,
         interrupted=bool(content and content.interrupted),
         generation_complete=bool(content and content.generation_complete),
         turn_complete=bool(content and content.turn_complete),
+        turn_complete_reason=_reason(content),
+        waiting_for_input=bool(content and content.waiting_for_input),
         interaction=_interaction(content),
         calls=_calls(message.tool_call),
         cancelled_calls=_cancelled(message.tool_call_cancellation),
@@ -70,21 +81,24 @@ def sounds(message: types.LiveServerMessage) -> Iterable[tuple[str | None, bytes
 def _text(transcription: types.Transcription | None) -> Text | None:
     if transcription is None or not (transcription.text or transcription.finished):
         return None
-    return Text(transcription.text or "", bool(transcription.finished))
+    return Text(whole_text(transcription.text or ""), bool(transcription.finished))
+
+
+def _reason(content: types.LiveServerContent | None) -> str:
+    reason = content.turn_complete_reason if content is not None else None
+    return reason_name(getattr(reason, "value", reason))
 
 
 def _interaction(content: types.LiveServerContent | None) -> Interaction:
     status = content.interaction_status if content is not None else None
-    if status == types.InteractionStatus.IN_PROGRESS:
-        return Interaction.IN_PROGRESS
-    return Interaction.IDLE if status == types.InteractionStatus.IDLE else Interaction.UNSAID
+    return _STATUS.get(status, Interaction.UNSAID) if status is not None else Interaction.UNSAID
 
 
 def _calls(tool_call: types.LiveServerToolCall | None) -> tuple[FunctionCall, ...]:
     asked = (tool_call.function_calls or []) if tool_call is not None else []
     return tuple(
-        FunctionCall(call.id or f"unnamed-{place}", call.name or "", call.args or {})
-        for place, call in enumerate(asked[:MAX_CALLS_IN_FRAME])
+        FunctionCall(call.id or "", call.name or "", call.args or {})
+        for call in asked[:MAX_CALLS_IN_FRAME]
     )
 
 

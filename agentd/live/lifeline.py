@@ -43,6 +43,7 @@ class Connection:
     choice: Choice
     ready_s: float | None = None
     last_frame_s: float = 0.0
+    spoke: bool = False  # reply audio has come on it
     proved: bool = False  # a turn was answered on it
     go_away_at_s: float | None = None
     because: Failure | None = None  # why we end it ourselves

@@ -97,7 +97,12 @@ ClientMessage = (
 
 
 class Interaction(enum.Enum):
-    """`interactionStatus`: whether more turns of the same answer follow."""
+    """`interactionStatus`: whether more turns of the same answer follow.
+
+    It comes beside `turnComplete`, and IDLE also alone, when work in the background has ended
+    (Live API guide, "Thinking"; google-gemini/gemini-skills#81: "turnComplete no longer means
+    idle").
+    """
 
     UNSAID = ""
     IN_PROGRESS = "IN_PROGRESS"
@@ -114,7 +119,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class FunctionCall:
-    """The model asks for a function."""
+    """The model asks for a function; without an id (Vertex AI) `call_id` is empty."""
 
     call_id: str
     name: str
@@ -153,11 +158,14 @@ class ServerMessage:
     audio: tuple[bytes, ...] = ()  # int16 mono 24 kHz
     unplayable: str = ""  # sound came that cannot be played, and why; said once a turn
     model_turn: bool = False  # any model content, thoughts included
+    written: bool = False  # part of the answer is text, which nobody hears; no thought is meant
     user_text: Text | None = None
     model_text: Text | None = None
     interrupted: bool = False
     generation_complete: bool = False
     turn_complete: bool = False
+    turn_complete_reason: str = ""  # a name like NEED_MORE_INPUT; empty when none was given
+    waiting_for_input: bool = False  # nothing is generated until the user says more
     interaction: Interaction = Interaction.UNSAID
     calls: tuple[FunctionCall, ...] = ()
     cancelled_calls: tuple[str, ...] = ()
@@ -182,5 +190,40 @@ def parse_time_left_s(text: object) -> float:
 
 
 def is_content(message: ServerMessage) -> bool:
-    """Tell whether the frame carries something of the model's answer."""
-    return bool(message.audio or message.model_turn or message.model_text or message.calls)
+    """Return whether the frame carries something of the model's answer, or its thoughts.
+
+    A transcription that only says "finished" is a marker: Vertex AI closes an empty turn with it.
+    """
+    words = message.model_text is not None and bool(message.model_text.text)
+    return bool(message.audio or message.model_turn or words or message.calls)
+
+
+_REASON = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
+REASON_UNKNOWN = "OTHER"
+
+
+def reason_name(value: object) -> str:
+    """Return a `turnCompleteReason` as it may be shown; what is no name of an enum is OTHER."""
+    if value is None or value == "TURN_COMPLETE_REASON_UNSPECIFIED":
+        return ""
+    named = isinstance(value, str) and _REASON.fullmatch(value)
+    return str(value) if named else REASON_UNKNOWN
+
+
+_LONE = re.compile("[\ud800-\udfff]")
+
+
+def whole_text(text: str) -> str:
+    """Replace halves of surrogate pairs: a strict JSON parser refuses a message that has one."""
+    return _LONE.sub("\ufffd", text)
+
+
+def whole_json(value: Any) -> Any:
+    """Replace them in all strings of a JSON value, keys included."""
+    if isinstance(value, str):
+        return whole_text(value)
+    if isinstance(value, Mapping):
+        return {whole_text(str(key)): whole_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [whole_json(item) for item in value]
+    return value

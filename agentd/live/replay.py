@@ -76,6 +76,7 @@ class Typed:
     done: bool = False
     failures: int = 0
     waited: bool = False
+    once: bool = False  # leaves the ring when it is sent
 
 
 Item = Utterance | Typed

@@ -1,18 +1,49 @@
 """Who is speaking to whom: turns, replies, interruptions.
 
-The service's markers are not what they seem. `generationComplete` means that no more audio will
-come; `turnComplete` follows when the service thinks the reply has been played, seconds later;
-the speaker has its own opinion (`PlaybackMark`). `interrupted` may come before any audio, after
-generationComplete, or after turnComplete. After a barge-in the service still closes the old turn,
-and that close must not be taken for the new one's.
+What the service does not say. None of its markers names the question it belongs to: there is no
+turn id in `BidiGenerateContentServerContent`. `turnComplete` comes for an answer, for an answer
+that was broken off, for the model's own function call (Vertex AI, before the result or after it),
+for an input that was ignored, and for nothing at all. `generationComplete` means that no more audio
+will come, but is sent for empty turns as well; `turnComplete` follows when the service thinks that
+the reply has been played, seconds later; the speaker has its own opinion (`PlaybackMark`).
+`interrupted` may come before any audio, after generationComplete, or after turnComplete. So what a
+marker means is inferred from what came before it:
 
-     speaking ──delivered──► current ──turnComplete──► draining ──drained──► over
+     speaking ──delivered──► current ──settled──► draining ──drained──► over
                                 │ barge-in, interrupted
                                 └──────► superseded: what still comes of it is ignored
+
+1. A marker settles a question only if something of its answer was heard since the question was
+   asked, a function was called, or a function's result was sent, whichever was last. (On Vertex AI
+   an empty turn follows the call or its result: recorded traffic, livekit/agents#3192. Elsewhere an
+   empty turn is a fault of the service: googleapis/python-genai#2117, livekit/agents-js#1450.) The
+   question stays open, is asked again if the connection breaks, and no moment before that is quiet.
+2. Unless its `turnCompleteReason` says so: `agentd.live.failures.turn_ending` is the table. An
+   answer in text alone is heard by nobody and fails (response modality is AUDIO, so it never comes
+   on purpose).
+3. `interactionStatus: IN_PROGRESS` and a function still at work keep the question open beyond an
+   audible turn; the rest of the answer is a turn of its own. IDLE, with `turnComplete` or alone,
+   ends that (google-gemini/gemini-skills#81), and then an empty rest is no failure.
+4. What closes nothing is waited for: an answer that is on its way behind an empty turn has
+   `EMPTY_S`, one behind a function's result `live.reply_timeout_s`, background work
+   `IN_PROGRESS_S`. After that the question is asked again once, or has failed.
+5. A sign of life is what belongs to the answer or to the question: content, thoughts, the
+   transcription of what was said, a marker, a status, a frame that nobody understands. Resumption
+   updates come every second from a service that has lost a question (google-gemini/cookbook#1329):
+   they show that the connection lives, and prolong nothing.
+6. After a barge-in the service still closes the old turn, and that close must not be taken for the
+   new one's: the next marker without content goes to the old turn, unless it gives a reason.
+   Audio and text of the old turn are ignored until its close or for `GRACE_S` after the new
+   question. A function that it called still runs (the service withdraws those that it no longer
+   wants by toolCallCancellation), but not where the user or a bound has stopped the turn.
+7. What comes when nothing is asked is the service speaking up by itself, if it can be heard or is a
+   call. Transcription alone is the late end of the turn before (the guide promises no order for
+   it), and thoughts alone are nobody's.
 """
 
 from __future__ import annotations
 
+import enum
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,6 +62,7 @@ from agentd.events import (
     TurnFailed,
     TurnStarted,
 )
+from agentd.live.failures import Ending, is_known_reason, turn_ending
 from agentd.live.messages import (
     DOWNLINK_BYTES_PER_MS,
     Interaction,
@@ -42,6 +74,15 @@ from agentd.live.transcript import MAX_TEXT_CHARS, heard_text
 
 GRACE_S = 1.0  # the old turn's late audio is not expected longer than this after a new question
 DRAIN_MARGIN_S = 5.0  # a speaker that does not report the end of a reply is not waited for longer
+EMPTY_S = 3.0  # an answer behind an empty turn begins about as fast as any; thrice what they take
+IN_PROGRESS_S = 120.0  # no source bounds background work; nobody waits longer at a speaker
+EXPECTED_S = 5.0  # a result that came after the turn is spoken about within this, or not at all
+MAX_CALLS_OF_TURN = 32  # one answer needs a few; a model that calls on and on never gives one
+MAX_DRAINING = 32  # replies waiting at the speaker; more are a service gone mad
+NO_ANSWER = "no answer came"
+UNPLAYABLE = "the answer came as sound that cannot be played"
+NO_SOUND = "the answer came as text, without sound"
+TOO_MANY_CALLS = "the model called functions without end"
 
 
 @dataclass(slots=True, eq=False)
@@ -53,9 +94,24 @@ class Turn:
     unrepeatable: bool = False  # the question has become too old to be asked again
     speech_ms: float = 0.0
     spoken_until_s: float | None = None  # end of the user's speech at the gate
-    asked_at_s: float | None = None  # delivered whole
-    frames: bool = False  # the service has shown any sign of life since
+    asked_at_s: float | None = None  # delivered whole, or a function's result was sent
+    frames: bool = False  # any frame has come since
+    life_s: float | None = None  # the last sign of life that belongs to it
     content: bool = False  # it has begun to answer
+    heard: bool = False  # audio since the question, the last call, the last result
+    written: bool = False  # text or transcription since then
+    unplayable: bool = False  # sound of a type that is not played
+    unasked: bool = False  # the service speaks up by itself
+    telling: bool = False  # not the user's question: a result that outlived its own
+    follows: bool = False  # an earlier part of the same answer was heard
+    in_progress: bool = False  # the service works in the background
+    empty_at_s: float | None = None  # closed by the service without an answer
+    called: bool = False  # a function was called for it
+    owed: bool = False  # the model has yet to speak of a function's result
+    stopped: bool = False  # by the user or by a bound: its functions are not run any more
+    reason: str = ""  # turnCompleteReason
+    failure: str = ""  # why it has failed, told once it has been played out
+    lost: bool = False  # it has failed with its connection: the results of its functions are kept
     first_audio_s: float | None = None
     reply_bytes: int = 0
     heard_ms: float = 0.0
@@ -86,14 +142,54 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class LastTurn:
-    """The figures of the turn that ended last."""
+    """The figures of the turn that ended last; `first_audio_ms` is None where no answer came."""
 
     turn: int
     speech_ms: float
-    first_audio_ms: float
+    first_audio_ms: float | None
     reply_ms: float
     heard_ms: float
     interrupted: bool
+    turn_complete_reason: str = ""
+
+
+class Settled(enum.Enum):
+    """What the end of a turn at the service means for the question."""
+
+    OPEN = "open"  # nothing: the answer is still to come
+    PART = "part"  # something was heard, more follows
+    ANSWERED = "answered"
+    SILENT = "silent"  # the model has nothing (more) to say, by its own word
+    FAILED = "failed"
+
+
+def settle(
+    turn: Turn, reason: str, *, silent: bool, in_progress: bool, held_up: bool
+) -> tuple[Settled, str]:
+    """Return what the service's closing of `turn` means, and the cause of a failure.
+
+    Args:
+        reason: its turnCompleteReason.
+        silent: the model says that it waits for the user (waitingForInput).
+        in_progress: the service says that more of the answer follows.
+        held_up: a function that the answer waits for is at work.
+    """
+    ending, cause = turn_ending(reason)
+    if ending is Ending.FAILED and (is_known_reason(reason) or not turn.heard):
+        return Settled.FAILED, cause
+    if turn.heard:
+        return (Settled.PART if in_progress or held_up else Settled.ANSWERED), ""
+    if in_progress or held_up:
+        return Settled.OPEN, ""
+    if silent or ending is Ending.SILENT:
+        return Settled.SILENT, ""
+    if turn.unplayable:
+        return Settled.FAILED, UNPLAYABLE
+    if turn.written:
+        return Settled.FAILED, NO_SOUND
+    # of what nobody asked for nothing is owed
+    nothing_owed = (turn.follows or turn.unasked) and not turn.owed
+    return (Settled.SILENT if nothing_owed else Settled.OPEN), ""
 
 
 class Turns:
@@ -105,14 +201,18 @@ class Turns:
         deliver: Callable[[Downlink], None],
         emit: Callable[[Event], None],
         answered: Callable[[int], None],
-        finished: Callable[[Turn, bool], None],
+        finished: Callable[[Turn], None],
+        renumber: Callable[[int, int], None],
+        held_up: Callable[[int], bool],
         take_tokens: Callable[[], tuple[int, int]],
         local_activity: Callable[[], bool],
     ) -> None:
         self._deliver = deliver
         self._emit = emit
         self._answered = answered  # everything asked up to this turn has its answer
-        self._finished = finished  # gets the turn, and whether it failed
+        self._finished = finished
+        self._renumber = renumber  # a question goes on under another number
+        self._held_up = held_up  # the answer of that turn waits for a function
         self._take_tokens = take_tokens
         self._local_activity = local_activity
         self._last_number = 0
@@ -123,6 +223,10 @@ class Turns:
         self._ignore_until_s = math.inf
         self._closer_due = False  # a turnComplete of an older turn is still to come
         self._cut_over: Turn | None = None  # a broken-off reply, to be replaced by its repetition
+        self._expected_until_s: float | None = None  # of a result that came after its turn
+        self._asked_twice = 0  # the question that was asked again after an empty turn
+        self._last_over = 0
+        self._calls = (0, 0)  # the answer that calls functions, and how many it has called
         self.count = 0
         self.last: LastTurn | None = None
         self.late_pieces = 0  # audio of cancelled turns that was ignored
@@ -162,6 +266,8 @@ class Turns:
         spoken_until_s: float,
         now: float,
         utterance: int = 0,
+        *,
+        telling: bool = False,
     ) -> None:
         """Note that a question has been delivered whole."""
         turn = self.speaking
@@ -175,14 +281,32 @@ class Turns:
         turn.speech_ms = speech_ms
         turn.spoken_until_s = spoken_until_s
         turn.asked_at_s = now
+        turn.telling = telling
         self.current = turn
+        self._expected_until_s = None
         self._ignore_until_s = now + GRACE_S
         self._emit(TurnStarted(turn=number))
 
     def asked_more(self, now: float) -> None:
-        """Note that the service has got what it asked for and has time to answer again."""
+        """Note that the service has got all that was sent and has its full time to answer."""
         if self.current is not None:
             self.current.asked_at_s = now
+
+    def responded(self, number: int, now: float) -> None:
+        """Note that the result of a function of a turn was sent: what is said of it is to come."""
+        turn = self.current
+        if turn is None:
+            self._expected_until_s = now + EXPECTED_S
+        elif turn.number == number:
+            turn.asked_at_s = now
+            self._owe(turn)
+
+    @staticmethod
+    def _owe(turn: Turn) -> None:
+        """Note that what was heard until now is not the answer, or not all of it."""
+        turn.heard = turn.written = turn.unplayable = turn.generation_complete = False
+        turn.owed = True
+        turn.empty_at_s = None
 
     def cancel_reply(self, by: str) -> bool:
         """Stop the reply and ignore the rest of it (button, control socket)."""
@@ -191,6 +315,7 @@ class Turns:
         if turn is None:
             return was_speaking
         self.current = None
+        turn.stopped = True
         self._supersede(turn, ignore=not turn.generation_complete)
         self._answered(turn.number)
         self._over(turn)
@@ -198,43 +323,76 @@ class Turns:
 
     # ── the service's side ──
 
-    def received(self, message: ServerMessage, now: float) -> None:
-        """Take a frame."""
+    def received(self, message: ServerMessage, now: float) -> int | None:
+        """Take a frame; return the turn that its functions are called for; None: for none."""
         if self.current is not None:
             self.current.frames = True
+            if message.problem:
+                self.current.life_s = now  # it may have been part of the answer
         if message.user_text is not None:
-            self._user_text(message.user_text)
-        if is_content(message):
-            self._content(message, now)
+            self._user_text(message.user_text, now)
+        calling = self._content(message, now) if is_content(message) else None
         if message.interrupted:
             self._interrupted(now)
+        self._status(message, now)
         if message.generation_complete:
-            self._generation_complete()
-        if message.turn_complete:
-            self._turn_complete(message.interaction, now)
+            self._generation_complete(now)
+        if message.turn_complete or message.interaction is Interaction.IDLE:
+            self._turn_complete(message, now)
+        elif message.waiting_for_input:
+            self._waiting(now)
+        return calling
 
-    def _user_text(self, text: Text) -> None:
+    def _status(self, message: ServerMessage, now: float) -> None:
+        turn = self.current
+        if turn is None or self._superseded is not None or (self._closer_due and not turn.content):
+            return
+        if message.interaction is not Interaction.UNSAID:
+            turn.in_progress = message.interaction is Interaction.IN_PROGRESS
+            turn.life_s = now
+
+    def _user_text(self, text: Text, now: float) -> None:
         turn = self.speaking or self.current
         if turn is not None:
+            turn.life_s = now
             turn.user_text = (turn.user_text + text.text)[:MAX_TEXT_CHARS]
             self._deliver(TranscriptText(turn.number, Speaker.USER, text.text, text.finished))
 
-    def _content(self, message: ServerMessage, now: float) -> None:
+    def _content(self, message: ServerMessage, now: float) -> int | None:
         if self._is_late(now):
             self.late_pieces += len(message.audio)
-            return
+            late = self._superseded
+            return None if late is None or late.stopped else late.number
+        if self.current is None and not (message.audio or message.written or message.calls):
+            self._late_text(message.model_text)
+            return None
         turn = self._answering(now)
         if turn is None or turn.cancelled:
             self.late_pieces += len(message.audio)
-            return
+            return self._last_over if turn is None else turn.number
         self._closer_due = False
         turn.content = True
+        turn.life_s = now
+        turn.empty_at_s = None
         if message.model_text is not None:
             text = message.model_text
+            turn.written = turn.written or bool(text.text)
             turn.model_text = (turn.model_text + text.text)[:MAX_TEXT_CHARS]
             self._deliver(TranscriptText(turn.number, Speaker.MODEL, text.text, text.finished))
+        turn.written = turn.written or message.written
+        turn.unplayable = turn.unplayable or bool(message.unplayable)
         for pcm in message.audio:
             self._audio(turn, pcm, now)
+        if message.calls:
+            turn.called = True
+            self._owe(turn)
+        return turn.number
+
+    def _late_text(self, text: Text | None) -> None:
+        """Show what is transcribed of a turn that is over or being played out."""
+        if text is not None and self.speaking is None:
+            number = self._draining[-1].number if self._draining else self._last_over
+            self._deliver(TranscriptText(number, Speaker.MODEL, text.text, text.finished))
 
     def _audio(self, turn: Turn, pcm: bytes, now: float) -> None:
         if self._cut_over is not None:
@@ -243,6 +401,7 @@ class Turns:
             self._cut_over = None
         if turn.first_audio_s is None:
             turn.first_audio_s = now
+        turn.heard = True
         turn.reply_bytes += len(pcm)
         self._deliver(ReplyAudio(turn.number, pcm))
 
@@ -268,8 +427,9 @@ class Turns:
                 return None  # sent before the service had heard that the user speaks
             self.current, self.speaking = self.speaking, None  # its detector was faster than ours
         else:
-            self.current = Turn(self.next_number())  # the service speaks up unasked
+            self.current = Turn(self.next_number(), unasked=True)
         self.current.asked_at_s, self.current.frames = now, True
+        self._expected_until_s = None
         return self.current
 
     def _interrupted(self, now: float) -> None:
@@ -286,7 +446,7 @@ class Turns:
         else:
             self.barge_in("server")  # a reply that is still playing out; or a phantom
 
-    def _generation_complete(self) -> None:
+    def _generation_complete(self, now: float) -> None:
         if self._superseded is not None:
             self._superseded = None
             self._closer_due = True
@@ -294,37 +454,130 @@ class Turns:
         turn = self.current
         if turn is None or (self._closer_due and not turn.content):
             return
+        turn.life_s = now
+        if not (turn.heard or turn.written or turn.unplayable):
+            return  # of an empty turn; the answer is still to come
         turn.generation_complete = True
-        self._tell_complete(turn)
-        self._answered(turn.number)
+        if turn.heard and not turn.in_progress:
+            self._tell_complete(turn)
+            self._answered(turn.number)
 
-    def _turn_complete(self, interaction: Interaction, now: float) -> None:
+    def _turn_complete(self, message: ServerMessage, now: float) -> None:
         if self._superseded is not None:
             self._superseded = None
             return
         turn = self.current
-        if self._closer_due and (turn is None or not turn.content):
+        if self._closer_due and (
+            turn is None or not (turn.content or message.turn_complete_reason)
+        ):
             self._closer_due = False
             return
         if turn is None:
             return
+        turn.life_s = now
+        turn.reason = message.turn_complete_reason
+        settled, cause = settle(
+            turn,
+            message.turn_complete_reason,
+            silent=message.waiting_for_input,
+            in_progress=message.interaction is Interaction.IN_PROGRESS,
+            held_up=self._held_up(turn.number),
+        )
+        self._conclude(turn, settled, cause, now)
+        if not message.turn_complete and self.current is None:
+            self._closer_due = True  # IDLE alone: should its turnComplete come late
+
+    def _waiting(self, now: float) -> None:
+        """Take the model's word that it says nothing until the user has said more."""
+        turn = self.current
+        if turn is None or turn.content or self._superseded is not None or self._closer_due:
+            return
+        turn.reason = "NEED_MORE_INPUT"
+        self._conclude(turn, Settled.SILENT, "", now)
+        self._closer_due = True
+
+    def _conclude(self, turn: Turn, settled: Settled, cause: str, now: float) -> None:
+        """Do what follows from the service's closing of the current turn."""
+        if settled is Settled.OPEN:
+            if not (turn.in_progress or self._held_up(turn.number)):
+                turn.empty_at_s = now
+            return
         self.current = None
+        if settled is Settled.PART:
+            self._go_on(turn, now)
+            return
+        turn.failure = cause
         self._complete(turn, now)
-        if interaction is Interaction.IN_PROGRESS:
-            # More turns of the same answer follow: the wait goes on as a turn of its own.
-            following = Turn(self.next_number(), asked_at_s=now, frames=True)
-            self.current = following
-            self._emit(TurnStarted(turn=following.number))
+
+    def _go_on(self, turn: Turn, now: float) -> None:
+        """Let what was heard play out; the wait for the rest goes on as a turn of its own."""
+        following = Turn(
+            self.next_number(),
+            utterance=turn.utterance,
+            unrepeatable=turn.unrepeatable,
+            asked_at_s=now,
+            life_s=now,
+            frames=True,
+            unasked=turn.unasked,
+            telling=turn.telling,
+            follows=True,
+            in_progress=turn.in_progress,
+            called=turn.called,
+        )
+        self.current = following
+        if self._calls[0] == turn.number:
+            self._calls = (following.number, self._calls[1])
+        self._renumber(turn.number, following.number)
+        self._leave(turn, now)
+        self._emit(TurnStarted(turn=following.number))
 
     def _complete(self, turn: Turn, now: float) -> None:
-        self._tell_complete(turn)
         self._answered(turn.number)
+        self._leave(turn, now)
+
+    def _leave(self, turn: Turn, now: float) -> None:
+        """Let a turn of which the service will say no more play out."""
+        self._tell_complete(turn)
         turn.server_done_s = now
         turn.tokens = self._take_tokens()
-        if turn.audible:
-            self._draining.append(turn)
-        else:
+        if not turn.audible:
             self._over(turn)
+            return
+        self._draining.append(turn)
+        if len(self._draining) > MAX_DRAINING:
+            self._over(self._draining.pop(0))  # its sound goes on; nobody keeps count of it
+
+    def fail(self, cause: str) -> None:
+        """Give the current turn up: no answer will be taken for it any more."""
+        turn, self.current = self.current, None
+        if turn is None:
+            return
+        self._answered(turn.number)
+        self._tell_complete(turn)
+        turn.failure, turn.stopped = cause, True
+        self._supersede(turn, ignore=turn.content and turn.empty_at_s is None)
+        self._over(turn)
+
+    def may_ask_again(self) -> bool:
+        """Note that the current question is asked again for an empty turn; only once for each."""
+        turn = self.current
+        again = turn is not None and turn.number != self._asked_twice and not turn.called
+        if again and turn is not None:
+            self._asked_twice = turn.number
+        return again
+
+    def close_empty(self, now: float) -> None:
+        """Close the current turn: what was heard before its last call or result was all."""
+        turn, self.current = self.current, None
+        if turn is not None:
+            self._closer_due = False
+            self._complete(turn, now)
+
+    def may_call(self, number: int) -> bool:
+        """Count a function call of a turn; False if it is one too many for one answer."""
+        count = self._calls[1] if self._calls[0] == number else 0
+        self._calls = (number, count + 1)
+        return count < MAX_CALLS_OF_TURN
 
     def _tell_complete(self, turn: Turn) -> None:
         if turn.audible and not turn.complete_told:
@@ -360,15 +613,17 @@ class Turns:
         """
         self._superseded = None
         self._closer_due = False
+        self._calls = (0, 0)
+        self._expected_until_s = None
         self.speaking = None
         turn, self.current = self.current, None
         if turn is None:
             return
-        if turn.generation_complete or turn.cancelled:
+        if (turn.generation_complete and turn.heard) or turn.cancelled:
             self._complete(turn, now)
         elif not can_repeat(turn.number):
             self._tell_complete(turn)
-            self._fail(turn, cause)
+            self._fail(turn, cause, lost=True)
         elif turn.reply_bytes:
             repeat_as(turn.number, self.next_number())
             self._tell_complete(turn)
@@ -392,11 +647,18 @@ class Turns:
         self.speaking = self.current = self._superseded = self._cut_over = None
         self._draining.clear()
         self._closer_due = False
+        self._expected_until_s = None
+
+    @property
+    def is_telling(self) -> bool:
+        """Return whether the answer awaited is to a result that outlived its question."""
+        return self.current is not None and self.current.telling
 
     @property
     def quiet(self) -> bool:
-        """Tell whether nobody speaks and nothing is awaited."""
-        return not (self.speaking or self.current or self._draining)
+        """Return whether nobody speaks and nothing is awaited."""
+        expected = self._expected_until_s is not None
+        return not (self.speaking or self.current or self._draining or expected)
 
     @property
     def awaiting(self) -> Turn | None:
@@ -406,10 +668,15 @@ class Turns:
 
     def deadline_s(self) -> float | None:
         """Return when `close_overdue` should look again, if anything can become overdue."""
-        return min((self._overdue_at_s(turn) for turn in self._closing()), default=None)
+        times = [self._overdue_at_s(turn) for turn in self._closing()]
+        if self._expected_until_s is not None:
+            times.append(self._expected_until_s)
+        return min(times, default=None)
 
     def close_overdue(self, now: float) -> None:
         """Close turns whose turnComplete or last sample never came."""
+        if self._expected_until_s is not None and self._expected_until_s <= now:
+            self._expected_until_s = None
         for turn in self._closing():
             if self._overdue_at_s(turn) > now:
                 continue
@@ -417,6 +684,7 @@ class Turns:
                 self.current = None
                 self._closer_due = True
                 turn.drained = True
+                turn.failure = "" if turn.heard else UNPLAYABLE if turn.unplayable else NO_SOUND
                 self._complete(turn, now)
             else:
                 self._draining.remove(turn)
@@ -457,8 +725,10 @@ class Turns:
         if turn is None:
             return
         self._supersede(turn, ignore=turn.content and not turn.generation_complete)
+        if turn.follows:
+            self._answered(turn.number)  # part of it was heard, and then spoken over
         if turn.unrepeatable and not turn.content:
-            self._fail(turn, "no answer came")
+            self._fail(turn, NO_ANSWER)
         else:
             turn.cancelled = turn.cancelled or turn.audible
             self._over(turn, interrupted=not turn.generation_complete)
@@ -466,29 +736,46 @@ class Turns:
     def _supersede(self, turn: Turn, *, ignore: bool) -> None:
         self._superseded = turn if ignore else None
         self._ignore_until_s = math.inf
-        self._closer_due = not ignore
+        self._closer_due = not ignore and turn.empty_at_s is None
 
-    def _fail(self, turn: Turn, cause: str) -> None:
-        self._emit(TurnFailed(turn=turn.number, utterance=turn.utterance, cause=cause))
-        self._over(turn, failed=True)
+    def _fail(self, turn: Turn, cause: str, *, lost: bool = False) -> None:
+        turn.failure = cause
+        turn.lost = lost
+        self._over(turn)
 
-    def _over(self, turn: Turn, *, interrupted: bool = False, failed: bool = False) -> None:
+    def _over(self, turn: Turn, *, interrupted: bool = False) -> None:
         """Close a turn and tell its figures; the only place where turns end."""
         self.count += 1
+        self._last_over = turn.number
         if turn.tokens == (0, 0):
             turn.tokens = self._take_tokens()
         heard_ms = turn.heard_ms
-        first_audio_ms = -1.0
+        first_audio_ms = None
         if turn.first_audio_s is not None and turn.spoken_until_s is not None:
             first_audio_ms = max(0.0, turn.first_audio_s - turn.spoken_until_s) * 1000.0
         stopped = interrupted or turn.cancelled
         self.last = LastTurn(
-            turn.number, turn.speech_ms, first_audio_ms, turn.reply_ms, heard_ms, stopped
+            turn.number,
+            turn.speech_ms,
+            first_audio_ms,
+            turn.reply_ms,
+            heard_ms,
+            stopped,
+            turn.reason,
         )
         if stopped:
             turn.model_text = heard_text(turn.model_text, heard_ms, turn.reply_ms)
-        self._finished(turn, failed)
-        if not failed:
+        self._finished(turn)
+        if turn.failure and not stopped:
+            self._emit(
+                TurnFailed(
+                    turn=turn.number,
+                    utterance=turn.utterance,
+                    cause=turn.failure,
+                    turn_complete_reason=turn.reason,
+                )
+            )
+        else:
             self._emit(
                 TurnEnded(
                     turn=turn.number,
@@ -497,6 +784,7 @@ class Turns:
                     reply_ms=turn.reply_ms,
                     heard_ms=heard_ms,
                     interrupted=stopped,
+                    turn_complete_reason=turn.reason,
                     prompt_tokens=turn.tokens[0],
                     response_tokens=turn.tokens[1],
                 )

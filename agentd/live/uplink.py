@@ -39,6 +39,7 @@ from agentd.live.messages import (
     ClientMessage,
     Content,
     RealtimeText,
+    whole_text,
 )
 from agentd.live.replay import (
     Item,
@@ -150,12 +151,18 @@ class Uplink:
                 self._turns.user_dropped()
                 self._close_activity()
 
-    def enter(self, text: str, *, asks: bool, now: float) -> bool:
-        """Take a typed text: a question, or context without an answer; False if too many wait."""
+    def enter(self, text: str, *, asks: bool, now: float, once: bool = False) -> bool:
+        """Take a typed text: a question, or context without an answer; False if too many wait.
+
+        Args:
+            once: it is not asked again when its connection breaks.
+        """
         if self.ring.full_of_texts:
             return False
         turn = self._turns.next_number() if asks else 0
-        self._announce(self.ring.add(Typed(text, asks, turn, now, waited=self._connection is None)))
+        waited = self._connection is None
+        typed = Typed(whole_text(text), asks, turn, now, waited=waited, once=once)
+        self._announce(self.ring.add(typed))
         return True
 
     def answered(self, turn: int) -> None:
@@ -368,8 +375,8 @@ class Uplink:
             message = RealtimeText(item.text)
         self._send(message, None)
         if item.asks:
-            self._turns.asked(item.turn, 0.0, now, now)
-        else:
+            self._turns.asked(item.turn, 0.0, now, now, telling=item.once)
+        if item.once or not item.asks:
             self.ring.remove(item)
         return True
 

@@ -24,6 +24,7 @@ MESSAGE_IDS = {
     "turn": "66e0f680eca842baa8bfb21a38ad22fc",
     "turn_failed": "6884a53faa5c4476b3d52fc9f693a705",
     "interrupted": "13ab59baffdb4e4a943e439509851727",
+    "tool_started": "a7cc2d3f33e740879bb05ea099f179b5",
     "tool": "71554b800b7149488d7ef7b37e791c84",
     "connecting": "0b521ff9240a44a3902aedee64a3e2fb",
     "session_fresh": "dc788f22c94f400a9e41a66a299a153b",

@@ -43,7 +43,7 @@ class Entry:
 def entry_of(event: Event) -> Entry:
     """Return the entry of an event."""
     fields = {name: safe_value(name, value) for name, value in event.fields().items()}
-    message = safe_text(event.template.format_map(fields), MESSAGE_LIMIT)
+    message = safe_text(event.wording.format_map(fields), MESSAGE_LIMIT)
     return Entry(event.name, event.level, message, fields)
 
 

@@ -185,7 +185,7 @@ def test_markers_and_texts() -> None:
     assert (found.interrupted, found.generation_complete, found.turn_complete) == (True, True, True)
     assert found.interaction is Interaction.IN_PROGRESS
     assert found.go_away_s == 9.5
-    assert [(call.call_id, call.name) for call in found.calls] == [("c", "f"), ("unnamed-1", "g")]
+    assert [(call.call_id, call.name) for call in found.calls] == [("c", "f"), ("", "g")]
     assert found.cancelled_calls == ("c",)
     assert found.resumption == ResumptionUpdate("h", resumable=True, consumed_index=42)
 

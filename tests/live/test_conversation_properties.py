@@ -22,6 +22,7 @@ from agentd.live.messages import (
     ResumptionUpdate,
     Text,
 )
+from agentd.live.turns import IN_PROGRESS_S
 from tests.live.world import (
     BAD_KEY,
     DEAD_HANDLE,
@@ -55,6 +56,15 @@ DIAL_FAILURES = [
     Failure(Phase.HANDSHAKE, Kind.CERTIFICATE),
 ]
 
+TOLD = [
+    "",
+    "",
+    "NEED_MORE_INPUT",
+    "RESPONSE_REJECTED",
+    "MALFORMED_FUNCTION_CALL",
+    "NEVER_SEEN_BEFORE",
+]
+
 ACTIONS = st.one_of(
     st.tuples(st.just("speak"), st.integers(0, 12), st.sampled_from(REASONS)),
     st.tuples(st.just("begin")),
@@ -67,7 +77,12 @@ ACTIONS = st.one_of(
     st.tuples(st.just("reply"), st.integers(0, 2000)),
     st.tuples(st.just("audio"), st.integers(1, 3000)),
     st.tuples(st.just("generation_complete")),
-    st.tuples(st.just("turn_complete"), st.sampled_from(list(Interaction))),
+    st.tuples(st.just("turn_complete"), st.sampled_from(list(Interaction)), st.sampled_from(TOLD)),
+    st.tuples(st.just("status"), st.sampled_from(list(Interaction))),
+    st.tuples(st.just("empty_turn"), st.booleans()),
+    st.tuples(st.just("thought")),
+    st.tuples(st.just("written")),
+    st.tuples(st.just("waiting")),
     st.tuples(st.just("interrupted")),
     st.tuples(st.just("handle"), st.integers(0, 12)),
     st.tuples(st.just("polite"), st.booleans()),
@@ -77,6 +92,9 @@ ACTIONS = st.one_of(
     st.tuples(st.just("texts")),
     st.tuples(st.just("mark"), st.integers(0, 3000), st.booleans()),
     st.tuples(st.just("call"), st.integers(0, 3)),
+    st.tuples(st.just("call_without_id"), st.integers(0, 1)),
+    st.tuples(st.just("call_round"), st.integers(1, 3), st.booleans()),
+    st.tuples(st.just("endless_calls")),
     st.tuples(st.just("tool_done")),
     st.tuples(st.just("cancel_calls")),
     st.tuples(st.just("link"), st.booleans()),
@@ -98,6 +116,14 @@ CONFIGS: list[dict[str, Any]] = [
     {"model": "gemini-3.1-flash-live-preview", "dials_per_min": 3},
     {"idle_release_min": 1.0, "network__replay_max_age_s": 2.0},
 ]
+
+
+def finish_tool(world: World) -> None:
+    """Let the oldest function at work answer."""
+    if world.tools:
+        key = next(iter(world.tools))
+        del world.tools[key]
+        world.give(c.ToolDone(key, "answered", {"ok": True}))
 
 
 def act(world: World, action: tuple[Any, ...]) -> None:  # noqa: C901, PLR0912
@@ -129,8 +155,20 @@ def act(world: World, action: tuple[Any, ...]) -> None:  # noqa: C901, PLR0912
             world.receive(audio=(bytes(48 * ms),), model_turn=True, model_text=Text("word "))
         case ("generation_complete",):
             world.receive(generation_complete=True)
-        case ("turn_complete", interaction):
-            world.receive(turn_complete=True, interaction=interaction)
+        case ("turn_complete", interaction, reason):
+            world.receive(turn_complete=True, interaction=interaction, turn_complete_reason=reason)
+        case ("status", interaction):
+            world.receive(interaction=interaction)
+        case ("empty_turn", finished):
+            world.receive(model_text=Text("", finished=True) if finished else None)
+            world.receive(generation_complete=True)
+            world.receive(turn_complete=True)
+        case ("thought",):
+            world.receive(model_turn=True)
+        case ("written",):
+            world.receive(model_turn=True, written=True)
+        case ("waiting",):
+            world.receive(waiting_for_input=True)
         case ("interrupted",):
             world.receive(interrupted=True)
         case ("handle", lag):
@@ -150,10 +188,20 @@ def act(world: World, action: tuple[Any, ...]) -> None:  # noqa: C901, PLR0912
         case ("call", number):
             call = FunctionCall(f"call-{number}", "get_time", {"n": number})
             world.receive(calls=(call,))
-        case ("tool_done",) if world.tools:
-            key = next(iter(world.tools))
-            del world.tools[key]
-            world.give(c.ToolDone(key, "answered", {"ok": True}))
+        case ("call_without_id", number):
+            world.receive(calls=(FunctionCall("", "get_time", {"n": number}),))
+        case ("call_round", rounds, empty):
+            for number in range(rounds):
+                world.receive(calls=(FunctionCall(f"round-{number}", "lamp", {"n": number}),))
+                finish_tool(world)
+                if empty:
+                    world.receive(turn_complete=True)
+        case ("endless_calls",):
+            for number in range(40):
+                world.receive(calls=(FunctionCall(f"{world.now}-{number}", "lamp", {}),))
+                finish_tool(world)
+        case ("tool_done",):
+            finish_tool(world)
         case ("cancel_calls",):
             world.receive(cancelled_calls=("call-0", "call-1"))
         case ("link", online):
@@ -226,6 +274,9 @@ def test_whatever_happens(config: dict[str, Any], actions: list[tuple[Any, ...]]
     world.settle()
     check_speech(world)
     check_order(world)
+    world.advance(IN_PROGRESS_S + 30.0)
+    world.settle()
+    assert world.conversation._turns.quiet, "something is awaited for ever"
     world.give(c.Stop())
     if world.state in HOLDING:
         world.advance(10.0)

@@ -204,7 +204,7 @@ def test_the_service_speaks_up_unasked() -> None:
     world = World().online()
     world.reply()
     (turn,) = world.told(e.TurnEnded)
-    assert (turn.speech_ms, turn.first_audio_ms, turn.reply_ms) == (0.0, -1.0, 200.0)
+    assert (turn.speech_ms, turn.first_audio_ms, turn.reply_ms) == (0.0, None, 200.0)
 
 
 def test_the_service_may_be_faster_than_our_gate() -> None:

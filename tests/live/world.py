@@ -29,6 +29,7 @@ from agentd.live.messages import (
     ServerMessage,
     Tokens,
 )
+from agentd.live.turns import MAX_CALLS_OF_TURN
 
 LOCAL = Failure(Phase.LIVE, Kind.LOCAL)
 DROPPED = Failure(Phase.LIVE, Kind.DROPPED, 1006)
@@ -111,6 +112,7 @@ class World:
         self.muted = False
         self.lit: int | None = None
         self.lost: set[int] = set()
+        self.calls: dict[int, int] = defaultdict(int)  # functions called, by turn
         self.answered: set[int] = set()
         self.handles = 0
         self.good_handle: str | None = None  # the newest that the service gave for keeps
@@ -401,6 +403,9 @@ class World:
             case e.UplinkClosed(utterance=number):
                 assert self.lit == number, "another uplink is open"
                 self.lit = None
+            case e.ToolStarted(turn=number):
+                self.calls[number] += 1
+                assert self.calls[number] <= MAX_CALLS_OF_TURN, "calls without end"
             case e.SpeechLost(utterance=number):
                 assert number not in self.lost, "lost twice"
                 self.lost.add(number)
