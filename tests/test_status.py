@@ -10,7 +10,7 @@ from agentd.audio.echo import EchoStats, EchoStatus
 from agentd.audio.playback import PlaybackStats
 from agentd.commands import describe
 from agentd.device.state import Derived, DeviceState
-from agentd.events import LinkChanged, Muted, TurnEnded
+from agentd.events import LinkChanged, Muted, TurnEnded, TurnFailed
 from agentd.live.session import SessionStatus
 from agentd.status import NetworkLog, TurnLog, snapshot
 
@@ -72,6 +72,21 @@ def test_the_document_has_every_field_that_scripts_rely_on() -> None:
     )
     assert found["turns"]["count"] == 1
     assert found["turns"]["last"]["first_audio_ms"] == 210
+
+
+def test_turns_that_failed_are_counted_and_the_last_is_shown() -> None:
+    """With its cause and the service's own word for it, to scripts and to people."""
+    failed = TurnFailed(turn=4, cause="the service refuses", turn_complete_reason="BLOCKLIST")
+    log = TurnLog().after(TURN).after(failed).as_json()
+    assert (log["count"], log["failed"]) == (1, 1)
+    assert log["last_failed"] == {
+        "turn": 4,
+        "utterance": 0,
+        "cause": "the service refuses",
+        "turn_complete_reason": "BLOCKLIST",
+    }
+    text = describe({**document(), "turns": log})
+    assert "1, 1 interrupted, 1 failed (the last: the service refuses)" in text
 
 
 def test_a_person_reads_one_line_per_part() -> None:

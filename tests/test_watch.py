@@ -109,7 +109,10 @@ def test_everything_is_on_one_picture() -> None:
         ),
         ({"network__online": False, "network__interface": ""}, "unknown (offline)"),
         ({"turns__last": None}, "listening"),
-        ({"turns__last": {**TURN, "first_audio_ms": None, "interrupted": True}}, "no answer, interr"),
+        (
+            {"turns__last": {**TURN, "first_audio_ms": None, "interrupted": True}},
+            "no answer, interr",
+        ),
     ],
 )
 def test_what_is_wrong_is_seen(changes: dict[str, Any], words: str) -> None:

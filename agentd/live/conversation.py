@@ -263,8 +263,7 @@ class Conversation:
                 None if connection.proved else connection.choice.handle,
             )
             self._uplink.log.forget_until(self._memory.consumed or 0)
-        turn = self._turns.received(message, self._effects.now)
-        self._tools(message, turn)
+        self._tools(message, self._turns.received(message, self._effects.now))
         connection.spoke = connection.spoke or bool(message.audio)
         if connection.spoke and (message.generation_complete or message.turn_complete):
             self._lifeline.proved(connection)
@@ -300,7 +299,7 @@ class Conversation:
         if current is None or current.number != turn:
             return
         self._calls.refuse(call, turn, TOO_MANY_CALLS)
-        self._turns.fail(TOO_MANY_CALLS)
+        self._turns.fail(current, TOO_MANY_CALLS)
 
     def _tool_done(self, given: c.ToolDone) -> None:
         self._calls.done(given.key, given.outcome, given.response, self._effects.now)
@@ -485,7 +484,7 @@ class Conversation:
         if turn.frames:
             self._calls.swallowed(turn.number)
             failure = Failure(Phase.LIVE, Kind.DROPPED, reason="the answer broke off")
-        elif self._is_on_its_way(turn.number, unsent_bytes):
+        elif self._is_on_its_way(turn, unsent_bytes):
             return
         else:
             failure = Failure(Phase.LIVE, Kind.TIMEOUT, reason="no sign of life")
@@ -494,27 +493,27 @@ class Conversation:
     def _empty_overdue(self, turn: Turn) -> None:
         """Act on a turn that the service has closed and not answered since."""
         if turn.reply_bytes or turn.follows or turn.unasked:
-            self._turns.close_empty(self._effects.now)
-        elif self._uplink.holds(turn.number) and self._turns.may_ask_again():
+            self._turns.close_empty(turn, self._effects.now)
+        elif self._uplink.holds(turn.number) and self._turns.may_ask_again(turn):
             # On the old connection the service would hear the question a second time.
             failure = Failure(Phase.LIVE, Kind.LOCAL, reason="an empty answer")
             self._lifeline.abandon(failure, planned=True)
         else:
-            self._turns.fail(NO_ANSWER)
+            self._turns.fail(turn, NO_ANSWER)
 
-    def _is_on_its_way(self, turn: int, unsent_bytes: int) -> bool:
+    def _is_on_its_way(self, turn: Turn, unsent_bytes: int) -> bool:
         """Tell whether the question itself is still being sent: the path is slow, nobody is mute.
 
         A path that carries nothing any more is dead, and ended by TCP's own timeout besides.
         """
-        now, question = self._effects.now, (turn, self._lifeline.connections)
+        now, question = self._effects.now, (turn.number, self._lifeline.connections)
         before, self._under_way = self._under_way, (question, unsent_bytes)
         left = before[1] if before[0] == question else None
         if unsent_bytes:
             self._look_again_s = now + LOOK_AGAIN_S
             return left is None or unsent_bytes < left
         if left:
-            self._turns.asked_more(now)  # it has arrived since the last look
+            self._turns.arrived(turn, now)  # it has arrived since the last look
         return bool(left)
 
     def status(self, now: float, wall: WallTime) -> SessionStatus:

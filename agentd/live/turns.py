@@ -130,6 +130,13 @@ class Turn:
         return self.reply_bytes / DOWNLINK_BYTES_PER_MS
 
     @property
+    def unheard(self) -> str:
+        """Return why nobody hears the answer that has come, or nothing."""
+        if self.unplayable:
+            return UNPLAYABLE
+        return NO_SOUND if self.written else ""
+
+    @property
     def audible(self) -> bool:
         """Tell whether some of its reply may still be at the speaker."""
         return self.reply_bytes > 0 and not self.drained and not self.cancelled
@@ -183,10 +190,8 @@ def settle(
         return Settled.OPEN, ""
     if silent or ending is Ending.SILENT:
         return Settled.SILENT, ""
-    if turn.unplayable:
-        return Settled.FAILED, UNPLAYABLE
-    if turn.written:
-        return Settled.FAILED, NO_SOUND
+    if turn.unheard:
+        return Settled.FAILED, turn.unheard
     # of what nobody asked for nothing is owed
     nothing_owed = (turn.follows or turn.unasked) and not turn.owed
     return (Settled.SILENT if nothing_owed else Settled.OPEN), ""
@@ -287,10 +292,9 @@ class Turns:
         self._ignore_until_s = now + GRACE_S
         self._emit(TurnStarted(turn=number))
 
-    def asked_more(self, now: float) -> None:
-        """Note that the service has got all that was sent and has its full time to answer."""
-        if self.current is not None:
-            self.current.asked_at_s = now
+    def arrived(self, turn: Turn, now: float) -> None:
+        """Note that the service has only now got all of a question; it has its full time."""
+        turn.asked_at_s = now
 
     def responded(self, number: int, now: float) -> None:
         """Note that the result of a function of a turn was sent: what is said of it is to come."""
@@ -455,7 +459,7 @@ class Turns:
         if turn is None or (self._closer_due and not turn.content):
             return
         turn.life_s = now
-        if not (turn.heard or turn.written or turn.unplayable):
+        if not (turn.heard or turn.unheard):
             return  # of an empty turn; the answer is still to come
         turn.generation_complete = True
         if turn.heard and not turn.in_progress:
@@ -547,31 +551,24 @@ class Turns:
         if len(self._draining) > MAX_DRAINING:
             self._over(self._draining.pop(0))  # its sound goes on; nobody keeps count of it
 
-    def fail(self, cause: str) -> None:
+    def fail(self, turn: Turn, cause: str) -> None:
         """Give the current turn up: no answer will be taken for it any more."""
-        turn, self.current = self.current, None
-        if turn is None:
-            return
+        self.current = None
         self._answered(turn.number)
         self._tell_complete(turn)
         turn.failure, turn.stopped = cause, True
         self._supersede(turn, ignore=turn.content and turn.empty_at_s is None)
         self._over(turn)
 
-    def may_ask_again(self) -> bool:
-        """Note that the current question is asked again for an empty turn; only once for each."""
-        turn = self.current
-        again = turn is not None and turn.number != self._asked_twice and not turn.called
-        if again and turn is not None:
-            self._asked_twice = turn.number
-        return again
+    def may_ask_again(self, turn: Turn) -> bool:
+        """Note that a question is asked again for an empty turn; false if it was before."""
+        before, self._asked_twice = self._asked_twice, turn.number
+        return turn.number != before and not turn.called
 
-    def close_empty(self, now: float) -> None:
+    def close_empty(self, turn: Turn, now: float) -> None:
         """Close the current turn: what was heard before its last call or result was all."""
-        turn, self.current = self.current, None
-        if turn is not None:
-            self._closer_due = False
-            self._complete(turn, now)
+        self.current = None
+        self._complete(turn, now)
 
     def may_call(self, number: int) -> bool:
         """Count a function call of a turn; False if it is one too many for one answer."""
@@ -684,7 +681,7 @@ class Turns:
                 self.current = None
                 self._closer_due = True
                 turn.drained = True
-                turn.failure = "" if turn.heard else UNPLAYABLE if turn.unplayable else NO_SOUND
+                turn.failure = "" if turn.heard else turn.unheard
                 self._complete(turn, now)
             else:
                 self._draining.remove(turn)

@@ -39,6 +39,7 @@ REFUSED = e.Refused(cause="API key not valid", remedy="get another")
 QUOTA = e.QuotaExhausted(close_code=1011, retry_in_s=60)
 LINK_UP = e.LinkChanged(interface="wlan0", online=True)
 LINK_DOWN = e.LinkChanged(interface="", online=False)
+TOOL_STARTED = e.ToolStarted(tool="timer", turn=1)
 TOOL = e.ToolCalled(tool="timer", outcome="answered", took_ms=5)
 
 

@@ -34,6 +34,7 @@ from tests.device.builders import (
     SPEAKER_LOST,
     STOPPING,
     TOOL,
+    TOOL_STARTED,
     UNMUTED,
     VOLUME,
     closed,
@@ -387,6 +388,21 @@ def test_tool_extends_thinking() -> None:
     assert fold(TOOL, facts=UP) is UP
 
 
+def test_the_light_says_thinking_while_a_function_runs() -> None:
+    """Also in a turn that nobody has asked for, and for as long as a function may take."""
+    facts = fold(TOOL_STARTED, facts=UP)
+    assert state(facts) is DeviceState.THINKING
+    assert derive(facts, NOW).until == NOW + f.CALL_MAX_S
+    assert state(fold(turn_ended(1), facts=facts)) is DeviceState.IDLE
+
+
+def test_a_reply_that_waits_for_a_function() -> None:
+    """Thinking while the function runs; then the reply goes on, and the light with it."""
+    facts = fold(started(), reply(), TOOL_STARTED, facts=UP)
+    assert state(facts) is DeviceState.THINKING
+    assert state(fold(TOOL, facts=facts)) is DeviceState.SPEAKING
+
+
 def test_missing_causes_are_still_told() -> None:
     """An event with an empty cause is as true as one with words."""
     events = [
@@ -409,7 +425,7 @@ NUMBERS = st.integers(1, 3)
 PLAIN: list[e.Event] = [
     *(READY, CONFIG, RELOADED, MIC_LOST, MIC_BACK, SPEAKER_LOST, SPEAKER_BACK, MUTED, UNMUTED),
     *(VOLUME, RINGING, RING_ENDED, LOST, FORGOTTEN, RELEASED, REFUSED, QUOTA, LINK_UP, LINK_DOWN),
-    TOOL,
+    *(TOOL_STARTED, TOOL),
 ]
 NUMBERED: list[Callable[[int], e.Event]] = [
     *(opened, closed, started, reply, drained, failed, interrupted),

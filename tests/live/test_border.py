@@ -190,6 +190,32 @@ def test_markers_and_texts() -> None:
     assert found.resumption == ResumptionUpdate("h", resumable=True, consumed_index=42)
 
 
+def test_what_the_service_says_of_the_end_of_a_turn() -> None:
+    """Its reason, that it waits for the user, and its status; the deprecated name means IDLE."""
+    found = inbound(
+        server_content={
+            "turn_complete": True,
+            "turn_complete_reason": "RESPONSE_REJECTED",
+            "waiting_for_input": True,
+            "interaction_status": "REQUIRES_ACTION",
+            "input_transcription": {"text": "half\ud83d"},
+        }
+    )
+    assert (found.turn_complete_reason, found.waiting_for_input) == ("RESPONSE_REJECTED", True)
+    assert found.interaction is Interaction.IDLE
+    assert found.user_text == Text("half\ufffd")
+    with pytest.warns(UserWarning, match="not a valid"):
+        found = inbound(server_content={"turn_complete_reason": "red \x1b[31m"})
+    assert found.turn_complete_reason == "OTHER"
+
+
+def test_an_answer_in_text_is_told_from_thoughts() -> None:
+    """Only the former is written for the user."""
+    for part, written in (({"text": "ten"}, True), ({"text": "hm", "thought": True}, False)):
+        found = inbound(server_content={"model_turn": {"parts": [part]}})
+        assert (found.model_turn, found.written) == (True, written)
+
+
 def test_empty_messages() -> None:
     """Say nothing and break nothing."""
     found = inbound()

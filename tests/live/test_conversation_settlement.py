@@ -261,6 +261,18 @@ def test_an_answer_in_text_alone_has_failed(how: str, complete: bool) -> None:
     assert len(world.wires) == 1
 
 
+def test_an_answer_that_cannot_be_played_has_failed() -> None:
+    """Sound of a type that nobody plays is no answer; with sound besides, it is one."""
+    world = asked()
+    world.receive(model_turn=True, unplayable="audio/mp3")
+    world.receive(turn_complete=True)
+    assert failures(world) == [(2, "the answer came as sound that cannot be played", "")]
+    world.speak()
+    world.receive(model_turn=True, unplayable="audio/mp3")
+    world.reply()
+    assert len(failures(world)) == 1
+
+
 # ── work in the background ────────────────────────────────────────────────────────────────────
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from google.genai import types
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,12 +11,15 @@ from agentd.live.failures import (
     FATAL_INTERVAL_S,
     REASON_LIMIT_CHARS,
     Action,
+    Ending,
     Failure,
     Kind,
     Phase,
     Verdict,
     classify,
+    is_known_reason,
     safe_reason,
+    turn_ending,
 )
 
 H, S, L = Phase.HANDSHAKE, Phase.SETUP, Phase.LIVE
@@ -212,3 +216,26 @@ def test_a_safe_reason_is_one_short_printable_line(text: str) -> None:
     safe = safe_reason(text)
     assert len(safe) <= REASON_LIMIT_CHARS
     assert safe.isprintable()
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        name
+        for name in types.TurnCompleteReason.__members__
+        if name != "TURN_COMPLETE_REASON_UNSPECIFIED"
+    ],
+)
+def test_every_reason_of_the_sdk_has_its_place(reason: str) -> None:
+    """Only the wish to hear more is no failure, and each failure has a cause in plain words."""
+    ending, cause = turn_ending(reason)
+    assert is_known_reason(reason)
+    assert (ending is Ending.SILENT) == (reason == "NEED_MORE_INPUT")
+    assert bool(cause) == (ending is Ending.FAILED)
+
+
+def test_a_reason_of_tomorrow_is_no_answer() -> None:
+    """It is told as such."""
+    assert turn_ending("") == (Ending.UNSAID, "")
+    assert turn_ending("TOMORROW")[0] is Ending.FAILED
+    assert not is_known_reason("TOMORROW")

@@ -15,6 +15,9 @@ from agentd.live.messages import (
     Text,
     is_content,
     parse_time_left_s,
+    reason_name,
+    whole_json,
+    whole_text,
 )
 
 
@@ -59,3 +62,34 @@ def test_what_counts_as_content() -> None:
     ):
         assert is_content(message)
     assert not is_content(ServerMessage(user_text=Text("hi"), turn_complete=True, interrupted=True))
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        (None, ""),
+        ("TURN_COMPLETE_REASON_UNSPECIFIED", ""),
+        ("NEED_MORE_INPUT", "NEED_MORE_INPUT"),
+        ("\x1b[31mred", "OTHER"),
+        ("A" * 65, "OTHER"),
+        (7, "OTHER"),
+    ],
+)
+def test_a_reason_is_shown_by_its_name_or_not_at_all(given: object, shown: str) -> None:
+    """What is no name of an enum goes into no log."""
+    assert reason_name(given) == shown
+
+
+def test_half_surrogates_are_replaced_everywhere() -> None:
+    """One is enough for a strict JSON parser to close the connection."""
+    half = "a\ud83d"
+    assert whole_text(half) == "a\ufffd"
+    assert whole_text("a😀") == "a😀"
+    given = {half: [half, {"n": 1, "t": (half,)}], "ok": None}
+    assert whole_json(given) == {"a\ufffd": ["a\ufffd", {"n": 1, "t": ["a\ufffd"]}], "ok": None}
+
+
+def test_a_transcription_that_only_says_finished_is_no_content() -> None:
+    """Vertex AI closes empty turns with it."""
+    assert not is_content(ServerMessage(model_text=Text("", finished=True)))
+    assert is_content(ServerMessage(model_text=Text("a")))

@@ -46,7 +46,8 @@ def sample(kind: type[Event], text: str) -> Event:
         if isinstance(hint, type) and hint.__module__ == "agentd.events":
             values[field.name] = next(iter(hint))  # type: ignore[call-overload]
         else:
-            values[field.name] = {str: text, int: 7, float: 1.5, bool: True}[hint]
+            plain = {str: text, int: 7, float: 1.5, float | None: 1.5, bool: True}
+            values[field.name] = plain[hint]
     return kind(**values)
 
 
@@ -59,7 +60,7 @@ def test_no_event_can_carry_speech_or_secrets(kind: type[Event]) -> None:
         "result", "key_value", "token", "secret", "credential", "url", "uri", "address", "password",
     }  # fmt: skip
     hints = typing.get_type_hints(kind)
-    assert {hints[name] for name in names} <= {str, int, float, bool, EndReason}
+    assert {hints[name] for name in names} <= {str, int, float, float | None, bool, EndReason}
 
 
 @pytest.mark.parametrize("kind", ALL_EVENTS, ids=lambda kind: kind.name)
