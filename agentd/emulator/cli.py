@@ -39,7 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--state", dest="state_file", type=Path, default=_UNSET, help="keep handles across restarts"
     )
     replies = parser.add_argument_group("replies")
-    replies.add_argument("--scenario", type=Path, help="what to say and which faults (TOML)")
+    replies.add_argument(
+        "--scenario", type=Path, help="what to say and which faults (TOML), or a name of the list"
+    )
+    replies.add_argument(
+        "--list-scenarios", action="store_true", help="name the hostile services, and end"
+    )
     replies.add_argument("--reply", choices=("parrot", "tone", "silent"), default=_UNSET)
     replies.add_argument(
         "--transcript",
@@ -144,8 +149,19 @@ async def serve(options: EmulatorOptions) -> None:
             task.cancel()
 
 
+def list_scenarios() -> int:
+    """Print the scenarios that come with the package."""
+    from agentd.emulator.scenario import shipped_scenarios
+
+    for name, scenario in shipped_scenarios().items():
+        print(f"{name:22}{scenario.about}")
+    return 0
+
+
 def run(args: argparse.Namespace) -> int:
     """Run the command; return the exit status."""
+    if args.list_scenarios:
+        return list_scenarios()
     try:
         options = options_from(args)
     except (ValueError, OSError) as exc:

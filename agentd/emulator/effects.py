@@ -26,6 +26,27 @@ class SendRaw:
 
 
 @dataclass(frozen=True, slots=True)
+class Flood:
+    """Send a frame again and again; `{n}` in it is a number that grows, None is for ever."""
+
+    data: str
+    count: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SendBytes:
+    """Write bytes beside the WebSocket's own: whatever they are, that is what the client reads."""
+
+    data: bytes
+    count: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Deafen:
+    """Read nothing any more, and go on sending."""
+
+
+@dataclass(frozen=True, slots=True)
 class Close:
     """Close the WebSocket with a code and a reason of at most 123 bytes."""
 
@@ -90,4 +111,17 @@ class Utterance:
         return len(self.pcm) / (2 * self.rate_hz)
 
 
-Effect = Send | SendRaw | Close | Reset | Freeze | DropConnections | Serverwide | Note | Utterance
+Effect = (
+    Send
+    | SendRaw
+    | Flood
+    | SendBytes
+    | Deafen
+    | Close
+    | Reset
+    | Freeze
+    | DropConnections
+    | Serverwide
+    | Note
+    | Utterance
+)

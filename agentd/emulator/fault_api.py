@@ -131,6 +131,22 @@ class Faults:
         """Send a frame as given: text, or a value to be written as JSON."""
         self.do("send_raw", data=data, **when)
 
+    def flood(self, data: Any, count: int = 0, **params: Any) -> None:
+        """Send a frame ``count`` times (0: for ever); ``{n}`` in it is a number that grows."""
+        self.do("flood", data=data, count=count, **params)
+
+    def send_bytes(self, hex: str, count: int = 1, **when: Any) -> None:  # noqa: A002
+        """Write bytes beside the WebSocket's own."""
+        self.do("send_bytes", hex=hex, count=count, **when)
+
+    def deafen(self, **when: Any) -> None:
+        """Stop reading, go on sending."""
+        self.do("deafen", **when)
+
+    def raw_http(self, data: str, **params: Any) -> None:
+        """Answer the next handshakes with bytes; ``drip_s`` between them one by one."""
+        self.do("raw_http", data=data, **params)
+
     def certificate(self, kind: str = "unknown_ca", **when: Any) -> None:
         """Serve another certificate on new connections."""
         self.do("certificate", kind=kind, **when)

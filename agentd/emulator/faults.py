@@ -37,12 +37,16 @@ ACTIONS: dict[str, str] = {
     "unknown_field": "send a known frame with unknown fields in and beside it",
     "error_frame": "send a flat {code, status, message} frame",
     "send_raw": "send a frame as given: data",
+    "flood": "send a frame again and again: data, count (0: for ever), fill, item, items",
+    "send_bytes": "write bytes beside the WebSocket's own: hex, count (0: for ever)",
+    "deafen": "stop reading, go on sending",
+    "raw_http": "answer the handshake with bytes: data, count, drip_s",
     "certificate": "serve this certificate from now on: kind",
     "refuse_tcp": "close the listening port",
     "accept_tcp": "open the listening port again",
 }
 
-CONNECT_ACTIONS = frozenset({"refuse_http", "silent_http"})
+CONNECT_ACTIONS = frozenset({"refuse_http", "silent_http", "raw_http"})
 SETUP_ACTIONS = frozenset({"silent_setup", "delay_setup", "duplicate_setup_complete", "quota"})
 SERVER_ACTIONS = frozenset(
     {
@@ -62,6 +66,7 @@ MOMENTS = (
     "activityEnd",
     "audio",
     "text",
+    "history",
     "reply",
     "toolCall",
     "toolResponse",
@@ -213,7 +218,19 @@ def make_fault(table: Mapping[str, Any]) -> Fault:
 
 
 _NUMBERS = frozenset(
-    {"code", "status", "bytes", "chunks", "time_left_s", "close_after_s", "delay_s"}
+    {
+        "code",
+        "status",
+        "bytes",
+        "chunks",
+        "time_left_s",
+        "close_after_s",
+        "delay_s",
+        "count",
+        "fill",
+        "items",
+        "drip_s",
+    }
 )
 _CHOICES = {
     "poison_handles": ("mode", ("close", "mute", "reject_1007", "reject_1008")),
@@ -225,6 +242,8 @@ def _check_params(action: str, params: Mapping[str, Any]) -> None:
     """Refuse parameters that would only fail once the fault strikes."""
     for name in _NUMBERS & params.keys():
         parse_seconds(params[name])
+    if action == "send_bytes":
+        bytes.fromhex(str(params.get("hex", "")))
     name, allowed = _CHOICES.get(action, ("", ()))
     if name in params and params[name] not in allowed:
         raise ValueError(f"{name} = {params[name]!r}; one of {', '.join(allowed)}")

@@ -50,6 +50,7 @@ class Reply:
     latency_s: float = 0.0
     silent: bool = False
     need_more_input: bool = False
+    idle_after_s: float | None = None
     grounding: Mapping[str, Any] | None = None
     say_after: str = ""
 
@@ -123,6 +124,7 @@ def compose(turn: UserTurn, script: ScriptedTurn | None, options: EmulatorOption
         latency_s=options.latency_s if script.latency_s is None else script.latency_s,
         silent=script.silent,
         need_more_input=script.need_more_input,
+        idle_after_s=script.idle_after_s,
         grounding=script.grounding,
         say_after=script.say_after,
     )

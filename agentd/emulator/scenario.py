@@ -1,4 +1,7 @@
-"""Scenario files: what the model says turn by turn, and which faults strike when (TOML)."""
+"""Scenario files: what the model says turn by turn, and which faults strike when (TOML).
+
+Those of hostile services come with the package, below `scenarios/`, and are called by their names.
+"""
 
 from __future__ import annotations
 
@@ -40,6 +43,8 @@ class ScriptedTurn:
     silent: bool = False
     """The model does not answer at all (proactive audio ignoring the user)."""
     need_more_input: bool = False
+    idle_after_s: float | None = None
+    """The last turnComplete says IN_PROGRESS; IDLE comes alone, so much later."""
     grounding: Mapping[str, Any] | None = None
 
 
@@ -51,6 +56,7 @@ class Scenario:
     faults: tuple[Fault, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     loop: bool = False
+    about: str = ""
 
     def turn_for(self, index: int, duration_s: float | None) -> ScriptedTurn | None:
         """Return the script of a session's ``index``-th user turn, matching by length first."""
@@ -74,7 +80,7 @@ class Scenario:
 
 _TURN_KEYS = frozenset(
     """heard say duration audio tone parrot thought tool_call tool_calls say_after latency
-    silent need_more_input grounding""".split()
+    silent need_more_input idle_after grounding""".split()
 )
 
 
@@ -97,7 +103,7 @@ def _turn(table: Mapping[str, Any], folder: Path) -> ScriptedTurn:
     calls = table.get("tool_calls", [table["tool_call"]] if "tool_call" in table else [])
     seconds = {
         key: None if table.get(key) is None else parse_seconds(table[key])
-        for key in ("duration", "tone", "latency")
+        for key in ("duration", "tone", "latency", "idle_after")
     }
     return ScriptedTurn(
         heard=str(table.get("heard", "")),
@@ -112,6 +118,7 @@ def _turn(table: Mapping[str, Any], folder: Path) -> ScriptedTurn:
         latency_s=seconds["latency"],
         silent=bool(table.get("silent", False)),
         need_more_input=bool(table.get("need_more_input", False)),
+        idle_after_s=seconds["idle_after"],
         grounding=table.get("grounding"),
     )
 
@@ -122,11 +129,11 @@ def read_scenario(data: Mapping[str, Any], folder: Path = Path()) -> Scenario:
     Raises:
         ValueError: naming the table and key at fault.
     """
-    unknown = set(data) - {"turn", "fault", "options", "loop"}
+    unknown = set(data) - {"turn", "fault", "options", "loop", "about"}
     if unknown:
         raise ValueError(
             f"unknown table {min(unknown)!r}; a scenario has [options], [[turn]], "
-            "[[fault]] and loop"
+            "[[fault]], loop and about"
         )
     turns: list[ScriptedTurn] = []
     faults: list[Fault] = []
@@ -141,17 +148,31 @@ def read_scenario(data: Mapping[str, Any], folder: Path = Path()) -> Scenario:
         except (ValueError, TypeError) as exc:
             raise ValueError(f"[[fault]] {number}: {exc}") from exc
     return Scenario(
-        tuple(turns), tuple(faults), dict(data.get("options", {})), bool(data.get("loop", False))
+        tuple(turns),
+        tuple(faults),
+        dict(data.get("options", {})),
+        bool(data.get("loop", False)),
+        str(data.get("about", "")),
     )
 
 
+SHIPPED = Path(__file__).parent / "scenarios"
+
+
+def shipped_scenarios() -> dict[str, Scenario]:
+    """Return the scenarios that come with the package, by name."""
+    return {path.stem: load_scenario(path) for path in sorted(SHIPPED.glob("*.toml"))}
+
+
 def load_scenario(path: Path) -> Scenario:
-    """Load a scenario file.
+    """Load a scenario file, or one that comes with the package by its bare name.
 
     Raises:
         ValueError: naming the file and what is wrong.
         OSError: the file cannot be read.
     """
+    if path.name == str(path) and not path.suffix and (SHIPPED / f"{path}.toml").is_file():
+        path = SHIPPED / f"{path}.toml"
     try:
         return read_scenario(tomllib.loads(path.read_text("utf-8")), path.parent)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, ValueError) as exc:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import itertools
 import json
 import logging
 import socket
@@ -27,6 +28,7 @@ from agentd.emulator.connection import LiveConnection
 from agentd.emulator.control import ControlServer
 from agentd.emulator.effects import Utterance
 from agentd.emulator.fault_api import Faults
+from agentd.emulator.fault_frames import filled
 from agentd.emulator.faults import CONNECT_ACTIONS, SERVER_ACTIONS, Fault, FaultSchedule, make_fault
 from agentd.emulator.handshake import Admission, AuthForm, HttpRefusal, admit
 from agentd.emulator.opening import Service
@@ -271,7 +273,9 @@ class Emulator:
             if fault.action == "refuse_http":
                 status = int(fault.number("status", 503))
                 return self._refuse(ws, number, status, fault.text("body", ""))
-            if fault.action == "silent_http":
+            if fault.action == "raw_http":
+                await self._answer_raw(ws, number, fault)
+            elif fault.action == "silent_http":
                 self.record.add(number, "", "event", "fault", detail={"do": "silent_http"})
                 await self._stopping.wait()
             elif fault.action in SERVER_ACTIONS:
@@ -287,6 +291,21 @@ class Emulator:
         self._early[ws] = early
         self._numbers[ws] = number
         return None
+
+    async def _answer_raw(self, ws: ServerConnection, number: int, fault: Fault) -> None:
+        """Answer a handshake with bytes, all at once or one by one, and never with more."""
+        self.record.add(number, "", "event", "fault", detail={"do": fault.action})
+        data, drip_s = filled(fault).encode(), fault.number("drip_s", 0.0)
+        count = int(fault.number("count", 1)) or None
+        letters = itertools.cycle(data[at : at + 1] for at in range(len(data)))
+        whole = itertools.repeat(data) if count is None else itertools.repeat(data, count)
+        for piece in letters if drip_s else whole:
+            ws.transport.write(piece)
+            await ws.drain()
+            await asyncio.sleep(drip_s)
+            if ws.transport.is_closing() or self._stopping.is_set():
+                break
+        await self._stopping.wait()
 
     def _bad_bearer(self, admitted: Admission) -> HttpRefusal | None:
         accepted = self.options.accept_credentials

@@ -19,12 +19,15 @@ from agentd.emulator.clock import ServiceClock
 from agentd.emulator.connection import LiveConnection
 from agentd.emulator.effects import (
     Close,
+    Deafen,
     DropConnections,
     Effect,
+    Flood,
     Freeze,
     Note,
     Reset,
     Send,
+    SendBytes,
     SendRaw,
     Serverwide,
     Utterance,
@@ -39,6 +42,9 @@ logger = logging.getLogger(__name__)
 
 SEND_STALL_S = 120.0
 """Real seconds after which a client that reads nothing is cut off."""
+FLOOD_FRAMES = 200
+"""Of a flood, before what else is to be done gets its turn."""
+WRITE_AHEAD_BYTES = 1 << 18
 
 
 class ConnectionShell:
@@ -57,6 +63,7 @@ class ConnectionShell:
         self._thawed.set()
         self._gone = False
         self._outbox: deque[Effect] = deque()
+        self._flooded = 0
         self.audio = bytearray()
         """Every byte of PCM received, in order."""
 
@@ -168,6 +175,8 @@ class ConnectionShell:
                 self.cut()
             elif isinstance(effect, Freeze):
                 self._freeze(effect.frozen)
+            elif isinstance(effect, Deafen):
+                self.ws.transport.pause_reading()
             elif isinstance(effect, Note | Utterance | Serverwide | DropConnections):
                 self._keep(effect)
             else:
@@ -223,7 +232,11 @@ class ConnectionShell:
                 return False
             await self.ws.close(effect.code, effect.reason)
             return False
-        if isinstance(effect, Send):
+        if isinstance(effect, Flood):
+            await self._flood(effect)
+        elif isinstance(effect, SendBytes):
+            await self._write(effect)
+        elif isinstance(effect, Send):
             if "sessionResumptionUpdate" in effect.message:
                 self._owner.save_state()
             text = json.dumps(effect.message, ensure_ascii=False, separators=(",", ":"))
@@ -244,6 +257,29 @@ class ConnectionShell:
                 size=len(data),
             )
         return True
+
+    async def _flood(self, effect: Flood) -> None:
+        """Send some of a flood; the rest waits behind what else is to be sent."""
+        count = FLOOD_FRAMES if effect.count is None else min(effect.count, FLOOD_FRAMES)
+        for _ in range(count):
+            self._flooded += 1
+            await self._send(effect.data.replace("{n}", str(self._flooded)).encode())
+        left = None if effect.count is None else effect.count - count
+        if left != 0:
+            self._outbox.append(Flood(effect.data, left))
+        await asyncio.sleep(0)
+
+    async def _write(self, effect: SendBytes) -> None:
+        """Write bytes past the WebSocket, as fast as they are taken, in large pieces."""
+        most = max(1, WRITE_AHEAD_BYTES // max(1, len(effect.data)))
+        count = most if effect.count is None else min(effect.count, most)
+        self.ws.transport.write(effect.data * count)
+        left = None if effect.count is None else effect.count - count
+        if left != 0:
+            self._outbox.append(SendBytes(effect.data, left))
+        if not self._gone:
+            await self.ws.drain()
+        await asyncio.sleep(0)
 
     @property
     def _frame_type(self) -> str:

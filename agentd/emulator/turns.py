@@ -197,15 +197,18 @@ class TurnEngine:
             self.interrupt(now)
         for turn in turns:
             self._apply_content(turn, seeding=seeding)
-        if seeding:
-            self._seeded = complete
-            self._fit()
+        if seeding or (spoken and not complete):
+            self._take_history(now, seeded=seeding and complete)
         elif complete:
             self._port.moment("text", now)
             if not self._port.closed:
                 self._take(UserTurn(0, text="\n".join(self._typed)), now)
                 self._typed.clear()
-        elif spoken:
+
+    def _take_history(self, now: float, *, seeded: bool) -> None:
+        self._port.moment("history", now)
+        self._seeded = self._seeded or seeded
+        if not self._port.closed:
             self._fit()
 
     def _apply_content(self, turn: JsonObject, *, seeding: bool) -> None:
@@ -361,13 +364,23 @@ class TurnEngine:
     def _played(self, now: float) -> None:
         self._remember_reply(self._part.text)
         fields: JsonObject = {"turnComplete": True}
-        if self.setup.model.interaction_status or len(self._reply.parts) > 1:
+        if self._reply.idle_after_s is not None:
+            fields["interactionStatus"] = "IN_PROGRESS"
+        elif self.setup.model.interaction_status or len(self._reply.parts) > 1:
             fields["interactionStatus"] = "IDLE"
         if self._reply.need_more_input:
             fields["turnCompleteReason"] = "NEED_MORE_INPUT"
         if self._reply.grounding is not None or self.setup.backend is Backend.VERTEX:
             fields["groundingMetadata"] = dict(self._reply.grounding or {})
         self._port.emit(server_content(**fields) | self._usage())
+        if self._reply.idle_after_s is None:
+            self._finish(now)
+        else:
+            self._agenda.at(now + self._reply.idle_after_s, REPLY, self._idle)
+
+    def _idle(self, now: float) -> None:
+        """End background work: IDLE alone, as gemini-3.8-live-extended-thinking ends it."""
+        self._port.emit(server_content(interactionStatus="IDLE"))
         self._finish(now)
 
     def _remember_reply(self, text: str) -> None:

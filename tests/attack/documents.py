@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import random
@@ -14,7 +13,7 @@ from typing import Any
 from agentd.clock import FakeClock, WallTime
 from agentd.events import Event, StateQuarantined
 from agentd.service.entry import entry_of, json_line
-from agentd.state.envelope import canonical, decode, encode
+from agentd.state.envelope import canonical, encode
 from agentd.state.store import StateStore
 from tests.attack import frames, values
 from tests.attack.conversation import saved
@@ -123,10 +122,3 @@ def _put(path: Path, kind: str, what: str) -> None:
         path.write_bytes(what.encode("latin-1", "replace"))
     elif what in ODD_FILES:
         ODD_FILES[what](path)
-
-
-def check_envelope(data: bytes) -> None:
-    """Read bytes as an envelope: a document that has one form, or a refusal."""
-    with contextlib.suppress(ValueError):
-        document = decode("session", data)
-        assert decode("session", encode("session", canonical(document), WALL)) == document

@@ -18,10 +18,11 @@ from typing import Any
 import atheris
 
 with atheris.instrument_imports(include=["agentd", "tomllib", "google.genai._live_converters"]):
-    from tests.attack.boot import check_boot
+    from tests.attack import frames, settings_files
+    from tests.attack.boot import Boot, check_boot
     from tests.attack.control import Control
     from tests.attack.conversation import Conversation
-    from tests.attack.documents import check_envelope
+    from tests.attack.documents import Documents
     from tests.attack.settings_files import SettingsFiles
     from tests.attack.target import Found, Target
 
@@ -88,7 +89,14 @@ MODES: dict[str, Callable[[bytes], Any]] = {
     "settings": _case(SettingsFiles()),
     "settings-bytes": _toml,
     "boot-bytes": _boot,
-    "state-bytes": check_envelope,
+    "state": _case(Documents()),
+}
+# What the bytes of a mode look like, to begin with.
+BEGINNINGS: dict[str, Callable[[random.Random], str]] = {
+    "frames-bytes": lambda rng: "\n".join(frames.interjected(rng)),
+    "control-bytes": lambda rng: str(Control().make(rng)[0]),
+    "settings-bytes": lambda rng: "\n".join(settings_files.lines(rng)),
+    "boot-bytes": lambda rng: "\n".join(Boot().make(rng)),
 }
 
 
@@ -101,6 +109,9 @@ def main() -> None:
     warnings.simplefilter("ignore")
     folder = ROOT / "build/attack/guided" / options.mode
     folder.mkdir(parents=True, exist_ok=True)
+    for number in range(50) if options.mode in BEGINNINGS else ():
+        text = BEGINNINGS[options.mode](random.Random(number))
+        (folder / f"begin-{number}").write_bytes(text.encode("utf-8", "surrogatepass"))
     own = [f"-artifact_prefix={folder}-", str(folder)]
     atheris.Setup([sys.argv[0], *(a for a in rest if a != "--"), *own], MODES[options.mode])
     atheris.Fuzz()

@@ -123,8 +123,10 @@ class Event:
 class Speaker:
     """One run of `agentd run`."""
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: Home, *prefix: str) -> None:
+        """Run it in this home; `prefix` is a program that starts it, such as prlimit."""
         self.home = home
+        self._prefix = prefix
         self.events: list[Event] = []
         self.output: list[str] = []
         """Every line that the daemon wrote, to either stream."""
@@ -149,7 +151,8 @@ class Speaker:
         asyncio.get_running_loop().add_reader(self._notify, self._take_notification)
         self._process = await asyncio.create_subprocess_exec(
             # A test run that is killed leaves no daemon behind.
-            *("setpriv", "--pdeathsig", "KILL", sys.executable, "-m", "agentd", "run"),
+            *("setpriv", "--pdeathsig", "KILL", *self._prefix),
+            *(sys.executable, "-m", "agentd", "run"),
             *("--config", str(self.home.config_file)),
             env=environment, stdin=DEVNULL, stdout=PIPE, stderr=PIPE,
             cwd=Path(__file__).parents[2],

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentd.emulator.clock import ManualClock
-from agentd.emulator.effects import Reset, Send
+from agentd.emulator.effects import Flood, Reset, Send, SendBytes
 from agentd.emulator.faults import (
     ACTIONS,
+    CONNECT_ACTIONS,
     MOMENTS,
     Fault,
     FaultSchedule,
@@ -24,7 +25,7 @@ from agentd.emulator.faults import (
     parse_trigger,
 )
 from agentd.emulator.options import EmulatorOptions, with_scenario
-from agentd.emulator.scenario import Scenario, load_scenario, read_scenario
+from agentd.emulator.scenario import Scenario, load_scenario, read_scenario, shipped_scenarios
 from tests.emulator.harness import Peer, blob, kinds, make_service, voice
 
 
@@ -148,7 +149,7 @@ def test_every_action_can_strike_an_open_connection() -> None:
     """No fault crashes the core, at any time of a connection's life."""
     for action in ACTIONS:
         fault = Fault(action, {"delay_s": 1.0})
-        if action in ("silent_setup", "delay_setup", "refuse_http", "silent_http"):
+        if action in ("silent_setup", "delay_setup", *CONNECT_ACTIONS):
             continue
         for peer in (Peer(), ready()):
             peer.core.apply(fault, peer.clock.now())
@@ -323,6 +324,8 @@ def live_a_little(peer: Peer) -> None:
     peer.advance(30.0)
     peer.send({"client_content": {"turns": [{"parts": [{"text": "a"}]}], "turnComplete": True}})
     peer.advance(30.0)
+    peer.send({"client_content": {"turns": [{"parts": [{"text": "it rains"}]}]}})
+    peer.advance(30.0)
     peer.send({"realtime_input": {"text": "hello"}})
     peer.advance(600.0)
 
@@ -485,3 +488,45 @@ def test_options_without_meaning_are_refused(wrong: dict[str, Any]) -> None:
     """Options are checked when they are made."""
     with pytest.raises(ValueError, match=next(iter(wrong))):
         EmulatorOptions(**wrong)
+
+
+def test_a_flood_is_a_frame_and_a_count() -> None:
+    """Blanks in its text are filled once, and never-ending is None."""
+    peer = ready()
+    data = '{"a": "{fill}", "b": [{items}], "n": {n}}'
+    peer.fault(do="flood", data=data, fill=3, item="{}", items=2)
+    peer.fault(do="flood", data="x", count=7)
+    peer.fault(do="send_bytes", hex="8900", count=0)
+    peer.settle()
+    floods = [e for e in peer.effects if isinstance(e, Flood | SendBytes)]
+    assert floods == [
+        Flood('{"a": "xxx", "b": [{},{}], "n": {n}}', None),
+        Flood("x", 7),
+        SendBytes(b"\x89\x00", None),
+    ]
+    with pytest.raises(ValueError, match="fromhex"):
+        make_fault({"do": "send_bytes", "hex": "no hex"})
+
+
+def test_background_work_ends_by_idle_alone() -> None:
+    """With idle_after the last turnComplete says IN_PROGRESS and IDLE has a frame of its own."""
+    turn = {"say": "Let me look.", "tone": "0.1s", "idle_after": "2s"}
+    peer = Peer(make_service(ManualClock(), [turn]))
+    peer.setup()
+    peer.send({"realtime_input": {"text": "hello"}})
+    peer.advance(10.0)
+    told = [frame.get("serverContent", {}).get("interactionStatus") for frame in peer.frames]
+    assert [status for status in told if status] == ["IN_PROGRESS", "IDLE"]
+    assert {"serverContent": {"interactionStatus": "IDLE"}} in peer.frames
+
+
+@pytest.mark.parametrize("name", shipped_scenarios())
+def test_a_hostile_service_can_be_played(name: str) -> None:
+    """Each scenario that comes with the package says what it is, and its options exist."""
+    scenario = load_scenario(Path(name))
+    assert scenario.about
+    assert with_scenario(EmulatorOptions(), scenario).scenario == scenario
+    peer = Peer(make_service(ManualClock()))
+    for fault in scenario.faults:
+        if fault.action not in CONNECT_ACTIONS | {"silent_setup"}:
+            peer.core.apply(fault, peer.clock.now())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import ssl
 import sys
@@ -12,7 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
+from websockets.exceptions import (
+    ConnectionClosed,
+    InvalidMessage,
+    InvalidStatus,
+    WebSocketException,
+)
 
 from agentd.emulator import Emulator, EmulatorOptions, load_scenario
 from agentd.emulator.control import ControlClient, ControlError
@@ -336,6 +342,45 @@ def test_faults_at_a_time_and_from_options() -> None:
     run(main())
 
 
+def test_a_flood_goes_on_until_it_is_over() -> None:
+    """Numbered frames, then bytes that only a WebSocket without manners would write."""
+
+    async def main() -> None:
+        async with emulator() as server, raw(server) as client:
+            await client.setup()
+            server.faults.flood('{"n": {n}}', count=450)
+            server.faults.send_bytes("82027b7d", count=3)
+            seen = [await client.receive() for _ in range(453)]
+            numbers = [frame["n"] for frame in seen if frame]
+            assert numbers == list(range(1, 451))
+            server.faults.deafen()
+            server.faults.flood("{}")
+            for _ in range(1000):
+                assert await client.receive() == {}
+
+    run(main())
+
+
+def test_a_handshake_is_answered_by_whatever_is_given() -> None:
+    """The bytes of raw_http are all that a client gets, also one by one and without end."""
+
+    async def main() -> None:
+        async with emulator() as server:
+            server.faults.raw_http("HTTP/1.1 418 Teapot\r\nContent-Length: 0\r\n\r\n")
+            with pytest.raises(InvalidStatus) as caught:
+                async with raw(server):
+                    pass
+            assert caught.value.response.status_code == 418
+            server.faults.raw_http("X", count=0, on="connect #2")
+            server.faults.raw_http("HTTP/1.1\r\n", drip_s=0.001, on="connect #3")
+            for _ in range(2):
+                with pytest.raises(WebSocketException):
+                    async with raw(server):
+                        pass
+
+    run(main())
+
+
 def test_ten_minutes_pass_in_seconds() -> None:
     """With time_scale a whole connection's life, goAway and close, passes at once."""
 
@@ -395,9 +440,11 @@ def test_every_fault_has_its_method() -> None:
         async with emulator() as server:
             for action in ACTIONS:
                 method = getattr(server.faults, action)
-                given = [1.0] if action == "delay_setup" else ["{}"] if action == "send_raw" else []
+                texts = dict.fromkeys(("send_raw", "flood", "raw_http"), "{}")
+                given: dict[str, Any] = {"delay_setup": 1.0, "send_bytes": "00", **texts}
+                method = functools.partial(method, *([given[action]] if action in given else []))
                 late = CONNECT_ACTIONS | {"silent_setup", "delay_setup"}
-                method(*given, **({} if action in late else {"at": 3600}))
+                method(**({} if action in late else {"at": 3600}))
             server.faults.quota()
             server.faults.clear()
             assert len(server.schedule) == 0
