@@ -35,8 +35,16 @@ class Loaded:
     files: tuple[Path, ...]
 
 
-def load(path: Path | None = None, *, required: bool | None = None) -> Loaded:
+def load(
+    path: Path | None = None,
+    *,
+    required: bool | None = None,
+    candidate: tuple[Path, dict[str, Any]] | None = None,
+) -> Loaded:
     """Read `path` (default: the system's) and its `conf.d/*.toml`; later files win.
+
+    `candidate` is a file of `conf.d` that is not there yet, or is there with other tables: what
+    the configuration would be with it.
 
     Raises:
         ConfigError: with every problem in every file.
@@ -46,8 +54,9 @@ def load(path: Path | None = None, *, required: bool | None = None) -> Loaded:
         required = path is not None
     problems: list[ConfigProblem] = []
     tables: list[tuple[Path, dict[str, Any]]] = []
-    for file in _files(main, required, problems):
-        table = _read(file, problems)
+    new, tables_of_new = candidate or (None, None)
+    for file in _files(main, required, problems, new):
+        table = tables_of_new if file == new else _read(file, problems)
         if table is not None:
             tables.append((file, table))
     if problems:
@@ -77,11 +86,13 @@ def parse(tables: Sequence[tuple[Path, Mapping[str, Any]]]) -> Settings:
     return settings
 
 
-def _files(main: Path, required: bool, problems: list[ConfigProblem]) -> Iterator[Path]:
+def _files(
+    main: Path, required: bool, problems: list[ConfigProblem], new: Path | None
+) -> Iterator[Path]:
     try:
         # Also what is there and no file: it is refused with a word rather than passed over.
         exists = os.path.lexists(main)
-        drop_ins = _drop_ins(main.parent / "conf.d")
+        drop_ins = sorted({*_drop_ins(main.parent / "conf.d"), *((new,) if new else ())})
     except (OSError, ValueError) as error:
         cause = getattr(error, "strerror", None) or str(error)
         problems.append(_file_problem(main, f"cannot be read ({cause})"))

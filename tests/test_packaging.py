@@ -2,36 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.machinery
-import importlib.util
 import re
 import subprocess
 import tomllib
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 PROJECT = Path(__file__).resolve().parent.parent
-KEY = "AIzaTestKeyOfNobody-0123456789abcdefghi"
-
-
-@pytest.fixture(scope="module")
-def boot() -> ModuleType:
-    """The program that imports agentd.toml from the boot partition."""
-    path = str(PROJECT / "packaging/libexec/import-boot-config")
-    loader = importlib.machinery.SourceFileLoader("import_boot_config", path)
-    spec = importlib.util.spec_from_loader("import_boot_config", loader)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    # Dataclasses look their module up, and no byte code belongs beside a program.
-    import sys
-
-    sys.modules["import_boot_config"] = module
-    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
-    loader.exec_module(module)
-    sys.dont_write_bytecode = before
-    return module
 
 
 def test_every_dependency_is_in_the_devices_lock_or_debians() -> None:
@@ -64,58 +42,6 @@ def test_the_devices_lock_has_the_versions_that_are_tested() -> None:
 
     tested = pins("runtime") | pins("dev")
     assert {n: v for n, v in pins("device").items() if tested.get(n, v) != v} == {}
-
-
-def test_the_key_leaves_the_boot_file_and_its_bytes_are_covered(boot: ModuleType) -> None:
-    """The scrubbed text is as long as the original and has the key nowhere."""
-    text = f'[credentials]\r\ngemini_api_key = "{KEY}"\r\n\r\n[live]\r\nlanguage = "id-ID"\r\n'
-    parts = boot.split(text)
-    assert parts.credentials == {"gemini-api-key": KEY}
-    assert len(parts.scrubbed.encode()) == len(text.encode())
-    assert KEY not in parts.scrubbed
-    assert tomllib.loads(parts.scrubbed) == {"credentials": {}, "live": {"language": "id-ID"}}
-    assert tomllib.loads(parts.settings) == {"live": {"language": "id-ID"}}
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "language = ",
-        "credentials = 3",
-        "[credentials]\ngemini_key = 'abc'",
-        "[credentials]\ngemini_api_key = 5",
-        "[credentials]\ngemini_api_key = 'two words'",
-        f"[credentials]\ngemini_api_key = '''\n{KEY}'''",
-        f"credentials.gemini_api_key = '{KEY}'",
-        f"credentials = {{ gemini_api_key = '{KEY}' }}",
-    ],
-)
-def test_a_boot_file_that_cannot_be_taken_apart_is_refused(boot: ModuleType, text: str) -> None:
-    """Neither is a key guessed, nor one left behind in the settings."""
-    with pytest.raises(boot.Refused):
-        boot.split(text)
-
-
-def test_a_boot_file_without_a_key_is_all_settings(boot: ModuleType) -> None:
-    """Nothing is blotted where there is nothing to hide."""
-    text = '# kitchen\n[vad]\nhangover_ms = 500 # "[credentials]"\n'
-    parts = boot.split(text)
-    assert parts.settings == text
-    assert parts.scrubbed == text
-    assert parts.credentials == {}
-
-
-def test_stored_keys_are_for_their_owner_alone(boot: ModuleType, tmp_path: Path) -> None:
-    """File 0600 in a folder 0700, whatever was there before."""
-    folder = tmp_path / "credstore"
-    folder.mkdir(mode=0o700)
-    (folder / "gemini-api-key").write_text("old", encoding="utf-8")
-    (folder / "gemini-api-key").chmod(0o644)
-    boot.store({"gemini-api-key": KEY}, folder)
-    stored = folder / "gemini-api-key"
-    assert stored.read_text(encoding="utf-8") == KEY
-    assert stored.stat().st_mode & 0o777 == 0o600
-    assert [path.name for path in folder.iterdir()] == ["gemini-api-key"]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import time
+from email.utils import parsedate_to_datetime
 
 from tests.package import figures
 from tests.package.conftest import DOWNGRADE, UPDATE, sources
@@ -34,6 +35,17 @@ def test_a_repository_signed_by_another_key_is_refused(bare: Machine, suite: str
     bare.write(path, sources(suite))
     assert result.returncode != 0
     assert "NO_PUBKEY" in result.stdout or "Missing key" in result.stdout
+
+
+def test_the_repository_expires(bare: Machine, suite: str) -> None:
+    """An old state, with its known faults, cannot be served for ever: apt heeds Valid-Until."""
+    text = bare.read(f"/srv/apt/dists/{suite}/InRelease")
+    made, until = (
+        parsedate_to_datetime(match[1])
+        for name in ("Date", "Valid-Until")
+        if (match := re.search(rf"(?m)^{name}: (.*)$", text))
+    )
+    assert (until - made).days == 30
 
 
 def test_apt_installs_it_from_the_signed_repository(bare: Machine, suite: str) -> None:

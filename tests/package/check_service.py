@@ -195,12 +195,12 @@ def test_events_can_be_asked_for_by_field(speaker: Speaker) -> None:
 
 
 def test_the_sandbox_is_tight(speaker: Speaker, suite: str) -> None:
-    """`systemd-analyze security` finds an exposure of 1.5 or less."""
+    """`systemd-analyze security` finds an exposure of 1.3 or less."""
     text = speaker.machine.run("systemd-analyze security --no-pager agentd")
     score = re.search(r"Overall exposure level.*: ([\d.]+)", text)
     assert score is not None
     figures.note(suite, "exposure (systemd-analyze security)", score[1])
-    assert float(score[1]) <= 1.5
+    assert float(score[1]) <= 1.3
 
 
 def test_nothing_is_denied_to_it(speaker: Speaker) -> None:

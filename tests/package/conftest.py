@@ -25,6 +25,7 @@ ARCHES = os.environ.get("ARCHES", "amd64 arm64").split()
 ORDER = [
     "check_build",
     "check_commands",
+    "check_kernel",
     "check_install",
     "check_firstboot",
     "check_service",

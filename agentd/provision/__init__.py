@@ -1,0 +1,1 @@
+"""How settings and keys come onto the device: the boot partition, `agentd-set-key`."""
