@@ -557,6 +557,15 @@ class BadFrame(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UnknownFrame(Event):
+    """The service sent a kind of message that this version does not know; told once for each."""
+
+    name = "unknown_frame"
+    template = "the service sent a kind of message that agentd does not know: {kind}"
+    kind: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SessionMoved(Event):
     """The session's state machine moved (agentd.live.machine)."""
 

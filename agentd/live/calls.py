@@ -115,6 +115,9 @@ class Calls:
         Args:
             tellable: its result may become a question of its own, should the connection break.
         """
+        if asked.refused:
+            self.refuse(asked, turn, asked.refused)
+            return
         args = canonical(asked.args)
         if asked.call_id and self._is_told_again(asked, args):
             return

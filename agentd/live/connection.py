@@ -19,6 +19,7 @@ import asyncio
 import functools
 import json
 import os
+import re
 import ssl
 import warnings
 from collections.abc import Callable, Mapping
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from agentd.live.genai_link import GenaiLink
     from agentd.live.websocket import LiveWebSocket
 
-MAX_FRAME_BYTES = 16 << 20  # replies come in pieces of some kB; the SDK's 1 MiB killed sessions
+MAX_FRAME_BYTES = 2 << 20  # replies come in pieces of some kB; the SDK's 1 MiB killed sessions
 CLOSE_TIMEOUT_S = 1.0
 SWITCHING_PROTOCOLS = 101
 SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
@@ -182,11 +183,21 @@ class GenaiConnector:
 
 
 def _import_sdk() -> ssl.SSLContext:
-
     import agentd.live.inbound
     import agentd.live.setup  # noqa: F401 - loaded here so that no dial waits for it
 
+    ignore_warnings_of_the_sdk()
     return tls_context()
+
+
+def ignore_warnings_of_the_sdk() -> None:
+    """Keep the service's words out of the log and out of memory.
+
+    For a value that it does not know the SDK (3.4.0) warns with that value. Python remembers every
+    text of a warning for the life of the process, except of those that are ignored.
+    """
+    for module in ("google.genai", "pydantic"):
+        warnings.filterwarnings("ignore", module=rf"{re.escape(module)}(\.|$)")
 
 
 def _project_of(found: Credentials) -> str:

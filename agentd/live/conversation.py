@@ -54,6 +54,7 @@ from agentd.live.uplink import Uplink, UplinkSettings, ring_bytes
 from agentd.live.usage import Usage
 
 LOOK_AGAIN_S = 5.0  # whether a question that is still being sent gets on
+UNKNOWN_KINDS = 16  # that are told; a peer may invent more
 TOO_MANY = "refused: too many texts wait for a connection"
 
 
@@ -105,6 +106,8 @@ class Conversation:
         )
         self._instruction_due = False
         self._bad_frames = 0
+        self._unknown_frames = 0
+        self._unknown_kinds: set[str] = set()
         self._under_way = ((0, 0), 0)  # turn, connection; its bytes unsent at the last look
         self._look_again_s = 0.0
         self._handlers: dict[type, Callable[[Any], None]] = {
@@ -253,6 +256,8 @@ class Conversation:
             turn = self._turns.current
             number = turn.number if turn is not None else 0
             self._effects.emit(events.ReplyUnplayable(turn=number, cause=message.unplayable))
+        if message.unknown:
+            self._unknown_frame(message.unknown)
         if message.tokens is not None:
             self._usage.add(message.tokens)
         if message.resumption is not None:
@@ -275,6 +280,13 @@ class Conversation:
         count = self._bad_frames
         if count & (count - 1) == 0:  # 1, 2, 4, 8, …: a server gone mad does not fill the journal
             self._effects.emit(events.BadFrame(problem=problem, count=count))
+
+    def _unknown_frame(self, kind: str) -> None:
+        """Tell each kind once: the service has learnt something that this version has not."""
+        self._unknown_frames += 1
+        if kind not in self._unknown_kinds and len(self._unknown_kinds) < UNKNOWN_KINDS:
+            self._unknown_kinds.add(kind)
+            self._effects.emit(events.UnknownFrame(kind=kind))
 
     def _tools(self, message: ServerMessage, turn: int | None) -> None:
         for call in message.calls if turn is not None else ():
@@ -539,6 +551,7 @@ class Conversation:
             turns=turns.count,
             last_turn=turns.last,
             bad_frames=self._bad_frames,
+            unknown_frames=self._unknown_frames,
             late_pieces=turns.late_pieces,
             speech_lost=self._uplink.lost_count,
             replayed=self._uplink.replayed_count,

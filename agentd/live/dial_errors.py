@@ -20,6 +20,7 @@ from websockets.http11 import Response
 
 from agentd.errors import CredentialError
 from agentd.live.failures import Failure, Kind, Phase, safe_reason
+from agentd.live.frames import Excess
 
 _UNREACHABLE = frozenset(
     {
@@ -110,6 +111,7 @@ def _timeout(error: TimeoutError, phase: Phase) -> Failure:
 # The first that fits decides; subclasses stand before their parents.
 _RULES: tuple[tuple[type[BaseException], Callable[[Any, Phase], Failure]], ...] = (
     (CredentialError, _plain(Kind.CREDENTIAL)),
+    (Excess, _plain(Kind.PROTOCOL)),
     (APIError, _api_error),
     (ws.ConnectionClosed, _closed),
     (ws.InvalidStatus, _status),

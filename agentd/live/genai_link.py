@@ -16,6 +16,7 @@ from google.genai.live import AsyncSession
 from websockets.exceptions import ConnectionClosed
 
 from agentd.live.failures import Failure, Kind, Phase, safe_reason
+from agentd.live.frames import Gauge, UnknownKind, UnusableFrame
 from agentd.live.inbound import convert, sounds
 from agentd.live.link import LinkFailed
 from agentd.live.messages import (
@@ -34,6 +35,9 @@ from agentd.live.reply_audio import ReplyDecoder
 from agentd.live.websocket import LiveWebSocket, unacknowledged
 
 BAD_FRAMES_IN_A_ROW = 100
+EMPTY_FRAMES_AT_ONCE = 2_000  # frames that say nothing; a model sends a few in every turn
+EMPTY_FRAMES_PER_S = 200.0
+NOTHING = ServerMessage()
 MIME_TYPE = "audio/pcm;rate=16000"
 PROTOCOL_CODES = (1002, 1003, 1007, 1009)  # what websockets closes with when frames are wrong
 
@@ -54,6 +58,7 @@ class GenaiLink:
         self._decoder = ReplyDecoder()
         self._ours = False  # we have ended it
         self._bad_frames = 0
+        self._empty_frames = Gauge(at_once=EMPTY_FRAMES_AT_ONCE, per_s=EMPTY_FRAMES_PER_S)
 
     @property
     def local_address(self) -> str | None:
@@ -86,11 +91,17 @@ class GenaiLink:
             except StopAsyncIteration:
                 self._stream = None
                 continue
-            except Exception as error:
+            except UnknownKind as error:
                 self._stream = None  # a generator that raised is finished
+                self._count_empty()
+                return ServerMessage(unknown=error.kind)
+            except Exception as error:
+                self._stream = None
                 if _is_close(error):
                     raise LinkFailed(self._failure()) from error
                 return self._bad_frame(error)
+            if message == NOTHING:
+                self._count_empty()
             self._bad_frames = 0
             return message
 
@@ -115,10 +126,17 @@ class GenaiLink:
     def _bad_frame(self, error: Exception) -> ServerMessage:
         self._bad_frames += 1
         if self._bad_frames > BAD_FRAMES_IN_A_ROW:
-            self.abort()
-            reason = f"{self._bad_frames} unusable frames in a row"
-            raise LinkFailed(Failure(Phase.LIVE, Kind.PROTOCOL, reason=reason))
+            raise self._given_up(f"{self._bad_frames} unusable frames in a row")
         return ServerMessage(problem=_problem(error))
+
+    def _count_empty(self) -> None:
+        """Count a frame that says nothing: a flood of them is work without end."""
+        if self._empty_frames.is_over(asyncio.get_running_loop().time()):
+            raise self._given_up(f"more than {EMPTY_FRAMES_PER_S:.0f} empty frames a second")
+
+    def _given_up(self, reason: str) -> LinkFailed:
+        self.abort()
+        return LinkFailed(Failure(Phase.LIVE, Kind.PROTOCOL, reason=reason))
 
     async def close(self) -> None:
         """Close with 1000; bounded by the WebSocket's close timeout."""
@@ -134,6 +152,8 @@ class GenaiLink:
 
     def _failure(self) -> Failure:
         """Say why the connection ended, from what the WebSocket saw."""
+        if self._websocket.excess:
+            return Failure(Phase.LIVE, Kind.PROTOCOL, reason=self._websocket.excess)
         protocol = self._websocket.protocol
         received, sent = protocol.close_rcvd, protocol.close_sent
         if self._ours and (received is None or not protocol.close_rcvd_then_sent):
@@ -162,9 +182,11 @@ def _is_close(error: Exception) -> bool:
 
 def _problem(error: Exception) -> str:
     """Name what is wrong with a frame without repeating what was said in it."""
+    if isinstance(error, UnusableFrame):
+        return str(error)
     if isinstance(error, APIError):
         return safe_reason(f"error frame {error.code} {error.status or ''}")
-    return f"frame of an unknown kind or form ({type(error).__name__})"
+    return f"frame of an unknown form ({type(error).__name__})"
 
 
 async def _send(session: AsyncSession, message: ClientMessage) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from google.genai import types
 
+from agentd.live.frames import MAX_ID_CHARS, MAX_NAME_CHARS, call_problem
 from agentd.live.messages import (
     FunctionCall,
     Interaction,
@@ -17,13 +18,17 @@ from agentd.live.messages import (
     ServerMessage,
     Text,
     Tokens,
+    believable,
     parse_time_left_s,
     reason_name,
     whole_text,
 )
 from agentd.live.reply_audio import is_sound
+from agentd.live.resumption import MAX_HANDLE_CHARS
+from agentd.live.transcript import MAX_TEXT_CHARS
 
-MAX_CALLS_IN_FRAME = 64
+MODALITIES = frozenset(str(modality.value) for modality in types.MediaModality)
+OTHER = "other"
 
 _STATUS = {
     types.InteractionStatus.IN_PROGRESS: Interaction.IN_PROGRESS,
@@ -39,6 +44,7 @@ def convert(
 
     `audio` and `unplayable` are what the decoder has made of the frame's `sounds`.
     """
+    problems: list[str] = []
     content = message.server_content
     update = message.session_resumption_update
     return ServerMessage(
@@ -46,19 +52,20 @@ def convert(
         unplayable=unplayable,
         model_turn=bool(_parts(content)),
         written=any(part.text and not part.thought for part in _parts(content)),
-        user_text=_text(content.input_transcription) if content else None,
-        model_text=_text(content.output_transcription) if content else None,
+        user_text=_text(content.input_transcription, problems) if content else None,
+        model_text=_text(content.output_transcription, problems) if content else None,
         interrupted=bool(content and content.interrupted),
         generation_complete=bool(content and content.generation_complete),
         turn_complete=bool(content and content.turn_complete),
         turn_complete_reason=_reason(content),
         waiting_for_input=bool(content and content.waiting_for_input),
         interaction=_interaction(content),
-        calls=_calls(message.tool_call),
+        calls=tuple(_calls(message.tool_call, problems)),
         cancelled_calls=_cancelled(message.tool_call_cancellation),
-        resumption=None if update is None else _resumption(update),
+        resumption=None if update is None else _resumption(update, problems),
         tokens=None if message.usage_metadata is None else _tokens(message.usage_metadata),
         go_away_s=None if message.go_away is None else parse_time_left_s(message.go_away.time_left),
+        problem="; ".join(problems[:3]),
     )
 
 
@@ -78,10 +85,13 @@ def sounds(message: types.LiveServerMessage) -> Iterable[tuple[str | None, bytes
             yield blob.mime_type, blob.data
 
 
-def _text(transcription: types.Transcription | None) -> Text | None:
+def _text(transcription: types.Transcription | None, problems: list[str]) -> Text | None:
     if transcription is None or not (transcription.text or transcription.finished):
         return None
-    return Text(whole_text(transcription.text or ""), bool(transcription.finished))
+    text = whole_text(transcription.text or "")
+    if len(text) > MAX_TEXT_CHARS:
+        problems.append(f"transcription of {len(text)} characters, cut to {MAX_TEXT_CHARS}")
+    return Text(text[:MAX_TEXT_CHARS], bool(transcription.finished))
 
 
 def _reason(content: types.LiveServerContent | None) -> str:
@@ -94,34 +104,48 @@ def _interaction(content: types.LiveServerContent | None) -> Interaction:
     return _STATUS.get(status, Interaction.UNSAID) if status is not None else Interaction.UNSAID
 
 
-def _calls(tool_call: types.LiveServerToolCall | None) -> tuple[FunctionCall, ...]:
+def _calls(
+    tool_call: types.LiveServerToolCall | None, problems: list[str]
+) -> Iterable[FunctionCall]:
     asked = (tool_call.function_calls or []) if tool_call is not None else []
-    return tuple(
-        FunctionCall(call.id or "", call.name or "", call.args or {})
-        for call in asked[:MAX_CALLS_IN_FRAME]
-    )
+    for call in asked:
+        call_id, name, args = call.id or "", call.name or "", call.args or {}
+        if len(call_id) > MAX_ID_CHARS:  # nothing that it could be answered with
+            problems.append(f"call with an id of {len(call_id)} characters")
+            continue
+        refused = call_problem(name, args)
+        if refused:
+            problems.append(f"call refused: {refused}")
+            args = {}
+        yield FunctionCall(call_id, name[:MAX_NAME_CHARS], args, refused)
 
 
 def _cancelled(cancellation: types.LiveServerToolCallCancellation | None) -> tuple[str, ...]:
-    return tuple(cancellation.ids or ()) if cancellation is not None else ()
+    ids = (cancellation.ids or ()) if cancellation is not None else ()
+    return tuple(call_id for call_id in ids if len(call_id) <= MAX_ID_CHARS)
 
 
-def _resumption(update: types.LiveServerSessionResumptionUpdate) -> ResumptionUpdate:
+def _resumption(
+    update: types.LiveServerSessionResumptionUpdate, problems: list[str]
+) -> ResumptionUpdate:
+    handle = update.new_handle or ""
+    if len(handle) > MAX_HANDLE_CHARS:
+        problems.append(f"resumption handle of {len(handle)} characters")
+        return ResumptionUpdate()  # not resumable by this one; an older handle is kept
+    index = update.last_consumed_client_message_index
     return ResumptionUpdate(
-        update.new_handle or "",
-        bool(update.resumable),
-        update.last_consumed_client_message_index,
+        handle, bool(update.resumable), index if index == believable(index) else None
     )
 
 
 def _tokens(usage: types.UsageMetadata) -> Tokens:
     return Tokens(
-        prompt=usage.prompt_token_count or 0,
-        response=usage.response_token_count or 0,
-        total=usage.total_token_count or 0,
-        cached=usage.cached_content_token_count or 0,
-        thoughts=usage.thoughts_token_count or 0,
-        tool_use=usage.tool_use_prompt_token_count or 0,
+        prompt=believable(usage.prompt_token_count),
+        response=believable(usage.response_token_count),
+        total=believable(usage.total_token_count),
+        cached=believable(usage.cached_content_token_count),
+        thoughts=believable(usage.thoughts_token_count),
+        tool_use=believable(usage.tool_use_prompt_token_count),
         by_modality=(
             *_modalities("prompt", usage.prompt_tokens_details),
             *_modalities("response", usage.response_tokens_details),
@@ -132,5 +156,7 @@ def _tokens(usage: types.UsageMetadata) -> Tokens:
 def _modalities(side: str, details: Iterable[Any] | None) -> Iterable[tuple[str, int]]:
     for detail in details or ():
         modality = getattr(detail.modality, "value", None)
-        if isinstance(modality, str) and modality.isascii() and detail.token_count:
-            yield f"{side}_{modality.lower()}"[:40], detail.token_count
+        name = modality.lower() if modality in MODALITIES else OTHER
+        count = believable(detail.token_count)
+        if count:
+            yield f"{side}_{name}", count

@@ -7,6 +7,7 @@ Field meanings: Live API reference, `BidiGenerateContentClientMessage` and `…S
 from __future__ import annotations
 
 import enum
+import json
 import math
 import re
 from collections.abc import Mapping
@@ -93,6 +94,25 @@ ClientMessage = (
     | ToolResponse
 )
 
+MESSAGE_BYTES = 256  # an estimate of what a message costs in memory beside what it says
+
+
+def size_bytes(message: ClientMessage) -> int:
+    """Return about how much memory a message takes while it waits or is kept."""
+    match message:
+        case Audio(pcm):
+            return MESSAGE_BYTES + len(pcm)
+        case RealtimeText(text) | ContextUpdate(text):
+            return MESSAGE_BYTES + 4 * len(text)
+        case ClientContent(turns):
+            return MESSAGE_BYTES + sum(4 * len(turn.text) for turn in turns)
+        case ToolResponse(call_id, name, response):
+            said = json.dumps(response, default=str)
+            return MESSAGE_BYTES + 4 * (len(call_id) + len(name) + len(said))
+        case _:
+            return MESSAGE_BYTES
+
+
 # ── from the service ──────────────────────────────────────────────────────────────────────────
 
 
@@ -119,11 +139,15 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class FunctionCall:
-    """The model asks for a function; without an id (Vertex AI) `call_id` is empty."""
+    """The model asks for a function; without an id (Vertex AI) `call_id` is empty.
+
+    With `refused` it gets that as an error and nothing runs.
+    """
 
     call_id: str
     name: str
     args: Mapping[str, Any]
+    refused: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +159,20 @@ class ResumptionUpdate:
     consumed_index: int | None = None  # lastConsumedClientMessageIndex; setup is 0
 
 
+MAX_COUNT = 2**53 - 1  # what JSON carries exactly (RFC 8259, 6); counts beyond it are no counts
+
+
+def believable(count: object) -> int:
+    """Return a count that the service states, or 0 if it cannot be one."""
+    return count if isinstance(count, int) and 0 <= count <= MAX_COUNT else 0
+
+
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """Token counts of one usage report; `by_modality` keys are like `prompt_audio`."""
+    """Token counts of one usage report; `by_modality` keys are like `prompt_audio`.
+
+    The keys come from a list, so they may be shown.
+    """
 
     prompt: int = 0
     response: int = 0
@@ -152,7 +187,8 @@ class Tokens:
 class ServerMessage:
     """One frame from the service; several things may come in one frame.
 
-    `problem` is set when the frame could not be used; then everything else is empty.
+    `problem` says what of the frame could not be used; when it was all of it, everything else is
+    empty. `unknown` names a kind of frame that this version does not know.
     """
 
     audio: tuple[bytes, ...] = ()  # int16 mono 24 kHz
@@ -173,6 +209,7 @@ class ServerMessage:
     tokens: Tokens | None = None
     go_away_s: float | None = None
     problem: str = ""
+    unknown: str = ""
 
 
 _DURATION = re.compile(r"\s*(-?\d+(?:\.\d+)?)\s*s?\s*", re.ASCII)

@@ -28,10 +28,12 @@ from agentd.live.messages import (
     Audio,
     ClientMessage,
     ToolResponse,
+    size_bytes,
 )
 
 MAX_FAILURES = 4  # newest handle, previous handle, fresh session, and one for bad luck
 MAX_TEXTS = 16
+MAX_INDEXES = 200_000  # messages on a connection, hours of speech; later ones cannot be found
 
 
 @dataclass(slots=True, eq=False)
@@ -276,16 +278,20 @@ class SentLog:
 
     def record(self, message: ClientMessage, utterance: int | None) -> None:
         """Note a new message, sent just now."""
-        self._by_index.append(self._next)
+        self._note_index(self._next)
         self._sent.append(Sent(self._next, message, utterance))
-        self._bytes += _size(message)
+        self._bytes += size_bytes(message)
         self._next += 1
         while self._bytes > self.max_bytes:
             self._drop_first()
 
     def record_again(self, sent: Sent) -> None:
         """Note that a message of the log was sent again on this connection."""
-        self._by_index.append(sent.position)
+        self._note_index(sent.position)
+
+    def _note_index(self, position: int) -> None:
+        if len(self._by_index) < MAX_INDEXES:
+            self._by_index.append(position)
 
     def position(self, index: int | None) -> int | None:
         """Translate an index of this connection; None if it is not one."""
@@ -315,7 +321,7 @@ class SentLog:
     def drop_audio(self) -> None:
         """Take all audio out, but leave what frames it: no activity must stay open."""
         self._sent = deque(sent for sent in self._sent if not isinstance(sent.message, Audio))
-        self._bytes = sum(_size(sent.message) for sent in self._sent)
+        self._bytes = sum(size_bytes(sent.message) for sent in self._sent)
 
     def clear(self) -> None:
         """Forget all messages; no handle issued before now can be used for index replay."""
@@ -325,7 +331,7 @@ class SentLog:
 
     def _drop_first(self) -> None:
         first = self._sent.popleft()
-        self._bytes -= _size(first.message)
+        self._bytes -= size_bytes(first.message)
         self._floor = first.position
 
 
@@ -349,7 +355,3 @@ def without_stale(pending: list[Sent], stale: set[int]) -> list[Sent]:
                 continue
         kept.append(sent)
     return kept
-
-
-def _size(message: ClientMessage) -> int:
-    return 64 + (len(message.pcm) if isinstance(message, Audio) else 0)

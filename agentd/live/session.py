@@ -22,7 +22,7 @@ from agentd.live.conversation import Conversation
 from agentd.live.failures import Failure, Kind, Phase, safe_reason
 from agentd.live.link import CLOSED_BY_US, Connector, Link, LinkFailed
 from agentd.live.memory import SESSION, TRANSCRIPT
-from agentd.live.messages import Audio, ClientMessage
+from agentd.live.messages import MESSAGE_BYTES, Audio, ClientMessage, size_bytes
 from agentd.live.status import SessionStatus
 from agentd.live.store import ConversationStore
 from agentd.live.tools import Toolbox
@@ -33,6 +33,9 @@ from agentd.waiting import wait_for_event
 logger = logging.getLogger(__name__)
 
 LINE_RINGS = 3  # more than so many full rings waiting to be sent: the socket takes nothing
+LINE_OTHERS = 1024  # likewise of what is no audio: answers to calls, texts, signals, events
+FRAMES_PER_TURN = 8  # handled before the loop has its turn, if they come without a pause
+BUSY_S = 0.005  # or so much time, whichever is over first
 WALL_AGE_S = 1.0
 ON_START = "kept until the conversation has started"
 EARLY_INPUTS = 4096  # heard before run(), about a minute of speech; the oldest go
@@ -257,8 +260,7 @@ class LiveSession:
             assert self._tasks is not None
             sender = self._tasks.create_task(wire.send_all(), name="live sender")
             self._feed(c.Connected(wire.number))
-            while True:
-                self._feed(c.Received(wire.number, await wire.link.receive()))
+            await self._receive(wire.number, wire.link)
         except LinkFailed as error:
             failure = error.failure
         except asyncio.CancelledError:
@@ -280,6 +282,21 @@ class LiveSession:
         elif wire.aborted:
             failure = Failure(Phase.LIVE, Kind.DROPPED, reason="the connection takes no data")
         self._feed(c.Ended(wire.number, failure))
+
+    async def _receive(self, number: int, link: Link) -> None:
+        """Handle frames until the connection ends, and never for long at a stretch.
+
+        A frame that is there already comes without a pause, and there may be thousands. Microphone,
+        mute and heartbeat have their turn in between.
+        """
+        clock = self._clock
+        while True:
+            turn_s = clock.monotonic()
+            for _ in range(FRAMES_PER_TURN):
+                self._feed(c.Received(number, await link.receive()))
+                if clock.monotonic() - turn_s >= BUSY_S:
+                    break
+            await asyncio.sleep(0)
 
     def _send(self, command: c.Send) -> None:
         if self._wire is not None and self._wire.number == command.connection:
@@ -372,6 +389,7 @@ class _Wire:
         self._emit = emit
         self._line: deque[ClientMessage | Event] = deque()
         self._bytes = 0
+        self._others = 0  # of what waits, what is no audio
         self._more = asyncio.Event()
         self._closing = False
 
@@ -385,16 +403,19 @@ class _Wire:
         if self.aborted and not isinstance(item, Event):
             return
         self._line.append(item)
-        self._bytes += _bytes_of(item)
+        self._count(item, 1)
         self._more.set()
-        if self._bytes > self._limit_bytes:
-            logger.warning("the connection takes no data; dropping it")
+        if self._bytes > self._limit_bytes or self._others > LINE_OTHERS:
             self.drop()
+
+    def _count(self, item: ClientMessage | Event, sign: int) -> None:
+        self._bytes += sign * _size_bytes(item)
+        self._others += sign * (not isinstance(item, Audio))
 
     def purge_audio(self) -> None:
         """Take back audio that has not been sent."""
         self._line = deque(item for item in self._line if not isinstance(item, Audio))
-        self._bytes = 0
+        self._bytes = sum(_size_bytes(item) for item in self._line)
 
     async def send_all(self) -> None:
         """Send what is queued until cancelled; close at the end of the line if told to."""
@@ -402,7 +423,7 @@ class _Wire:
         while True:
             while self._line:
                 item = self._line.popleft()
-                self._bytes = max(0, self._bytes - _bytes_of(item))
+                self._count(item, -1)
                 if isinstance(item, Event):
                     self._emit(item)
                 elif not await self._send(self.link, item):
@@ -455,8 +476,8 @@ class _Wire:
                 self._emit(item)
 
 
-def _bytes_of(item: ClientMessage | Event) -> int:
-    return len(item.pcm) if isinstance(item, Audio) else 0
+def _size_bytes(item: ClientMessage | Event) -> int:
+    return MESSAGE_BYTES if isinstance(item, Event) else size_bytes(item)
 
 
 __all__ = ["LiveSession", "SessionStatus"]

@@ -25,7 +25,8 @@ class SessionStatus:
     tokens: dict[str, int] = field(default_factory=dict)
     turns: int = 0
     last_turn: LastTurn | None = None
-    bad_frames: int = 0
+    bad_frames: int = 0  # could not be used, or not all of it
+    unknown_frames: int = 0  # of kinds that this version does not know
     late_pieces: int = 0  # reply audio of cancelled turns that was ignored
     speech_lost: int = 0
     replayed: int = 0

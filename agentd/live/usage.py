@@ -6,13 +6,11 @@ The two backends name the same counts differently (`responseTokenCount` on the D
 
 from __future__ import annotations
 
-from agentd.live.messages import Tokens
-
-MODALITIES = 16  # bound on distinct modality names a server may make us keep
+from agentd.live.messages import MAX_COUNT, Tokens
 
 
 class Usage:
-    """Running totals since the start, and since the current turn began."""
+    """Running totals since the start, and since the current turn began; they never overflow."""
 
     def __init__(self) -> None:
         self._totals: dict[str, int] = {}
@@ -24,10 +22,9 @@ class Usage:
         for name in ("prompt", "response", "total", "cached", "thoughts", "tool_use"):
             self._count(name, getattr(tokens, name))
         for name, count in tokens.by_modality:
-            if name in self._totals or len(self._totals) < MODALITIES:
-                self._count(name, count)
-        self._turn_prompt += max(tokens.prompt, 0)
-        self._turn_response += max(tokens.response, 0)
+            self._count(name, count)
+        self._turn_prompt = _sum(self._turn_prompt, tokens.prompt)
+        self._turn_response = _sum(self._turn_response, tokens.response)
 
     def take_turn(self) -> tuple[int, int]:
         """Return (prompt, response) tokens reported since the last call."""
@@ -41,4 +38,9 @@ class Usage:
 
     def _count(self, name: str, count: int) -> None:
         if count > 0:
-            self._totals[name] = self._totals.get(name, 0) + count
+            self._totals[name] = _sum(self._totals.get(name, 0), count)
+
+
+def _sum(total: int, count: int) -> int:
+    """Return the sum of two counts; it stops at the largest number that JSON carries exactly."""
+    return min(total + max(count, 0), MAX_COUNT)

@@ -1,7 +1,7 @@
 """The WebSocket under the SDK, opened through websockets' `create_connection` door.
 
-It keeps what the SDK would lose, tells the kernel to notice a dead path, and can be dropped at
-once. Imported lazily, together with the SDK.
+It keeps what the SDK would lose, bounds what a peer may make us keep or do at once, tells the
+kernel to notice a dead path, and can be dropped at once. Imported lazily, together with the SDK.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import array
 import asyncio
 import contextlib
 import fcntl
+import functools
 import json
 import socket
 import termios
@@ -20,6 +21,18 @@ from typing import Any, cast
 
 from websockets.asyncio.client import ClientConnection
 from websockets.client import ClientProtocol
+from websockets.exceptions import ConnectionClosed
+from websockets.frames import Frame, Opcode
+from websockets.protocol import Event
+
+from agentd.live.frames import Excess, Gauge, screened
+
+EARLY_FRAMES = 16  # before setupComplete; one or two have been seen
+EARLY_BYTES = 64 << 10
+SLICE_BYTES = 2 << 10  # at once from the socket: 512 of the smallest frames with something in them
+MAX_FRAMES_PER_S = 2_000.0  # a reply at ten times its pace comes in about 250
+FRAMES_AT_ONCE = 10_000  # a path that hung for minutes delivers what it kept back
+UNREAD_PONGS = 1_000
 
 
 class LiveWebSocket(ClientConnection):
@@ -27,6 +40,9 @@ class LiveWebSocket(ClientConnection):
 
     The SDK takes the first frame for setupComplete without looking (3.4.0). What comes before it,
     and what comes in the same frame, is handed out afterwards.
+
+    asyncio hands over up to 256 KiB at once, which may be 65,000 frames: they are taken in
+    slices, and the loop has its turn after each.
     """
 
     def __init__(
@@ -41,26 +57,134 @@ class LiveWebSocket(ClientConnection):
         self._user_timeout_ms = user_timeout_ms
         self._early: deque[bytes] = deque()
         self._set_up = False
+        self.excess = ""  # why it was given up, if the peer sent too much
+        self._backlog = bytearray()
+        self._queue_full = False  # websockets has more frames than anybody has read
+        self._slice_due: asyncio.Handle | None = None
+        self._ends: deque[Callable[[], None]] = deque()  # what comes after the backlog
+        self._frames = Gauge(at_once=FRAMES_AT_ONCE, per_s=MAX_FRAMES_PER_S)
+        self._unread_pongs = 0
         made(self)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Set the socket up once TCP and TLS stand."""
         super().connection_made(transport)
+        self.recv_messages.pause = self._hold
+        self.recv_messages.resume = self._release
         raw = transport.get_extra_info("socket")
         if raw is not None:
             watch_socket(raw, self._user_timeout_ms)
 
-    async def recv(self, decode: bool | None = None) -> Any:
-        """Return the next frame; the first one is the one with setupComplete."""
-        if not self._set_up:
-            return await self._recv_setup(decode)
-        if self._early:
-            return self._early.popleft()
-        return await super().recv(decode)
+    def give_up(self, reason: str) -> None:
+        """Drop the connection because the peer sends too much."""
+        if not self.excess:
+            self.excess = reason
+            self._backlog.clear()
+            self.transport.abort()
 
-    async def _recv_setup(self, decode: bool | None) -> Any:
+    # ── bytes ──
+
+    def data_received(self, data: bytes) -> None:
+        """Take what the socket has delivered, in slices."""
+        if not self.excess:
+            self._backlog += data
+            self._go_on()
+
+    def eof_received(self) -> None:
+        """Take the end of the stream, after what was received before it."""
+        self._ends.append(super().eof_received)
+        self._go_on()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End, after what was received before."""
+        self._ends.append(functools.partial(super().connection_lost, exc))
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if self._slice_due is None:
+            self._take_slice()
+
+    def _take_slice(self) -> None:
+        """Take one slice; the next one when everybody else has had a turn."""
+        self._slice_due = None
+        if self._backlog and self._may_take:
+            piece = bytes(self._backlog[:SLICE_BYTES])
+            del self._backlog[:SLICE_BYTES]
+            super().data_received(piece)
+        if self._backlog and self._may_take:
+            self._slice_due = self.loop.call_soon(self._take_slice)
+        while self._ends and not self._backlog:
+            self._ends.popleft()()
+        if self._backlog or self._queue_full:
+            self.transport.pause_reading()
+        else:
+            self.transport.resume_reading()
+
+    @property
+    def _may_take(self) -> bool:
+        """Tell whether there is room; what comes at the end is bounded, and nobody may be there."""
+        return not self._queue_full or bool(self._ends)
+
+    def _hold(self) -> None:
+        self._queue_full = True
+
+    def _release(self) -> None:
+        self._queue_full = False
+        if self._slice_due is None:
+            self._slice_due = self.loop.call_soon(self._take_slice)
+
+    # ── frames ──
+
+    def process_event(self, event: Event) -> None:
+        """Count what comes, and what it makes us answer."""
+        super().process_event(event)
+        if not isinstance(event, Frame):
+            return
+        if self._frames.is_over(self.loop.time()):
+            self.give_up(f"more than {MAX_FRAMES_PER_S:.0f} frames a second")
+        if event.opcode is Opcode.PING and self.paused:
+            self._unread_pongs += 1
+            if self._unread_pongs > UNREAD_PONGS:
+                self.give_up("pings whose answers are not read")
+
+    def resume_writing(self) -> None:
+        """Go on sending: the peer has read."""
+        self._unread_pongs = 0
+        super().resume_writing()
+
+    # ── messages ──
+
+    async def recv(self, decode: bool | None = None) -> Any:
+        """Return the next frame; the first one is the one with setupComplete.
+
+        Raises:
+            Excess: too much came before setupComplete.
+            UnusableFrame: the next frame cannot be used.
+            UnknownKind: the next frame is of a kind that is not known.
+        """
+        del decode  # the SDK asks for bytes, and so does the screening
+        if not self._set_up:
+            return await self._recv_setup()
+        if self._early:
+            return screened(self._early.popleft())
+        return screened(await super().recv(decode=False))
+
+    async def _recv_setup(self) -> bytes:
+        size = 0
         while True:
-            frame = cast("bytes", await super().recv(decode))
+            try:
+                frame = await super().recv(decode=False)
+            except ConnectionClosed:
+                if self.excess:
+                    raise Excess(self.excess) from None
+                raise
+            size += len(frame)
+            if size > EARLY_BYTES or len(self._early) >= EARLY_FRAMES:
+                self.give_up(
+                    f"more than {EARLY_FRAMES} frames or {EARLY_BYTES >> 10} KiB"
+                    " before the setup is complete"
+                )
+                raise Excess(self.excess)
             beside = beside_setup_complete(frame)
             if beside is None:
                 self._early.append(frame)

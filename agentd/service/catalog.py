@@ -41,6 +41,7 @@ MESSAGE_IDS = {
     "instructed": "8d5aaa8e2eff4a4e92256f7f6e014815",
     "forgotten": "10fef498b44647d0bb4ff3a937f94936",
     "bad_frame": "77a47c84720a4d10b4ff3763a15fbd03",
+    "unknown_frame": "a672b6a11e2a4807a45e712ab3695882",
     "link_changed": "4ef635dced2446d6b6a142b1b45d3bad",
     "link_unwatched": "3dc219e9d0e24c8090390cc46851b7ae",
     "capture_lost": "447bdedad4054b64b9365cefa436d485",

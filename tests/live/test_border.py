@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import json
 import socket
 import ssl
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,11 +23,12 @@ from websockets.http11 import Response
 
 from agentd.errors import CredentialError
 from agentd.live.commands import SetupPlan
-from agentd.live.connection import api_version, endpoint
+from agentd.live.connection import api_version, endpoint, ignore_warnings_of_the_sdk
 from agentd.live.dial_errors import dial_failure
 from agentd.live.failures import Failure, Kind, Phase
+from agentd.live.frames import Excess
 from agentd.live.inbound import convert, sounds
-from agentd.live.messages import Interaction, ResumptionUpdate, Text, Tokens
+from agentd.live.messages import FunctionCall, Interaction, ResumptionUpdate, Text, Tokens
 from agentd.live.setup import connect_config
 from agentd.live.tools import Tool, Toolbox
 from agentd.live.websocket import beside_setup_complete, watch_socket
@@ -242,8 +245,112 @@ def test_tokens() -> None:
         }
     )
     assert found.tokens == Tokens(
-        prompt=10, response=5, total=15, by_modality=(("prompt_audio", 8),)
+        prompt=10, response=5, total=15, by_modality=(("prompt_audio", 8), ("prompt_other", 3))
     )
+
+
+def test_token_counts_that_cannot_be() -> None:
+    """Are none; and no name of the service's becomes a name of ours."""
+    ignore_warnings_of_the_sdk()
+    found = inbound(
+        usage_metadata={
+            "prompt_token_count": 2**53,
+            "response_token_count": -1,
+            "total_token_count": 7,
+            "response_tokens_details": [
+                {"modality": "\x1b[2J forged", "token_count": 2},
+                {"modality": "audio", "token_count": 2},
+                {"modality": "VIDEO", "token_count": 2**60},
+            ],
+        }
+    )
+    assert found.tokens == Tokens(
+        total=7, by_modality=(("response_other", 2), ("response_audio", 2))
+    )
+
+
+CALLS = [
+    ({"id": "c", "name": "f" * 64, "args": {"x": 1}}, FunctionCall("c", "f" * 64, {"x": 1}), ""),
+    (
+        {"id": "c", "name": "f" * 65, "args": {"x": 1}},
+        FunctionCall("c", "f" * 64, {}, "no function has a name of 65 characters"),
+        "call refused: no function has a name of 65 characters",
+    ),
+    (
+        {"id": "c", "name": "f", "args": {"x": "y" * 20_000}},
+        FunctionCall("c", "f", {}, "arguments of 20009 characters"),
+        "call refused: arguments of 20009 characters",
+    ),
+    (
+        {"id": "c", "name": "f", "args": {"x": json.loads("[" * 16 + "]" * 16)}},
+        FunctionCall("c", "f", {}, "arguments nested deeper than 16"),
+        "call refused: arguments nested deeper than 16",
+    ),
+    ({"id": "c" * 300, "name": "f"}, None, "call with an id of 300 characters"),
+]
+
+
+@pytest.mark.parametrize(("asked", "expected", "problem"), CALLS)
+def test_a_call_is_bounded(
+    asked: dict[str, Any], expected: FunctionCall | None, problem: str
+) -> None:
+    """What no function of ours could be called with is refused, and the model is told why."""
+    found = inbound(tool_call={"function_calls": [asked]})
+    assert found.calls == (() if expected is None else (expected,))
+    assert found.problem == problem
+
+
+def test_what_is_too_long_is_cut_or_refused() -> None:
+    """A handle, a transcription, an id: each is bounded, and the log says so."""
+    handle = {"new_handle": "h" * 20_000, "resumable": True}
+    found = inbound(
+        session_resumption_update=handle,
+        server_content={"output_transcription": {"text": "word " * 2_000}},
+        tool_call_cancellation={"ids": ["x" * 300, "c"]},
+    )
+    assert found.resumption == ResumptionUpdate()
+    assert found.model_text == Text(("word " * 2_000)[:8_000])
+    assert found.cancelled_calls == ("c",)
+    assert found.problem == (
+        "transcription of 10000 characters, cut to 8000; resumption handle of 20000 characters"
+    )
+
+
+@pytest.mark.parametrize("index", [-1, 2**53, 10**4000])
+def test_an_index_that_cannot_be(index: int) -> None:
+    """Is none."""
+    update = types.LiveServerSessionResumptionUpdate.model_construct(
+        last_consumed_client_message_index=index
+    )
+    message = types.LiveServerMessage(session_resumption_update=None)
+    message.session_resumption_update = update
+    assert convert(message).resumption == ResumptionUpdate()
+
+
+def test_unknown_values_leave_nothing_behind() -> None:
+    """The SDK warns with the value; no such text is kept, and none is shown."""
+    ignore_warnings_of_the_sdk()
+    before = warnings_kept()
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda *told, **_more: pytest.fail(f"shown: {told[0]}")
+        for n in range(50):
+            word = f"SECRET-{n}"
+            found = inbound(
+                server_content={"interaction_status": word, "turn_complete_reason": word},
+                usage_metadata={
+                    "traffic_type": word,
+                    "prompt_tokens_details": [{"modality": word, "token_count": 1}],
+                },
+                voice_activity={"voice_activity_type": word},
+            )
+            assert found.tokens == Tokens(by_modality=(("prompt_other", 1),))
+    assert not warnings_kept() - before
+
+
+def warnings_kept() -> set[str]:
+    """What Python remembers of warnings."""
+    registries = [getattr(m, "__warningregistry__", None) for m in list(sys.modules.values())]
+    return {repr(key) for kept in registries if isinstance(kept, dict) for key in kept}
 
 
 # ── the WebSocket ─────────────────────────────────────────────────────────────────────────────
@@ -299,6 +406,7 @@ def google(kind: Callable[..., Exception], *words: object, **more: object) -> Ex
 
 DIALS = [
     (CredentialError("no API key"), Failure(H, Kind.CREDENTIAL, 0, "no API key")),
+    (Excess("too much"), Failure(S, Kind.PROTOCOL, 0, "too much")),
     (APIError(1008, "session not found"), Failure(S, Kind.CLOSED, 1008, "session not found")),
     (APIError(1006, "Abnormal closure."), Failure(S, Kind.DROPPED, 1006, "Abnormal closure.")),
     (

@@ -10,12 +10,24 @@ from hypothesis import strategies as st
 
 from agentd.live.messages import (
     GO_AWAY_UNSTATED_S,
+    MAX_COUNT,
+    MESSAGE_BYTES,
+    ActivityStart,
+    Audio,
+    ClientContent,
+    ClientMessage,
+    Content,
+    ContextUpdate,
     FunctionCall,
+    RealtimeText,
     ServerMessage,
     Text,
+    ToolResponse,
+    believable,
     is_content,
     parse_time_left_s,
     reason_name,
+    size_bytes,
     whole_json,
     whole_text,
 )
@@ -93,3 +105,28 @@ def test_a_transcription_that_only_says_finished_is_no_content() -> None:
     """Vertex AI closes empty turns with it."""
     assert not is_content(ServerMessage(model_text=Text("", finished=True)))
     assert is_content(ServerMessage(model_text=Text("a")))
+
+
+@pytest.mark.parametrize(
+    ("message", "least"),
+    [
+        (ActivityStart(), 0),
+        (Audio(b"x" * 640), 640),
+        (RealtimeText("x" * 1000), 1000),
+        (ContextUpdate("x" * 1000), 1000),
+        (ClientContent((Content("user", "x" * 300), Content("model", "x" * 700)), True), 1000),
+        (ToolResponse("x" * 10, "f", {"result": "x" * 1000}), 1010),
+    ],
+)
+def test_every_message_takes_memory(message: ClientMessage, least: int) -> None:
+    """What waits is counted by what it says, and never as nothing."""
+    assert size_bytes(message) >= MESSAGE_BYTES + least
+
+
+@pytest.mark.parametrize(
+    ("count", "believed"),
+    [(0, 0), (7, 7), (MAX_COUNT, MAX_COUNT), (MAX_COUNT + 1, 0), (10**4299, 0), (-1, 0), (None, 0)],
+)
+def test_counts(count: object, believed: int) -> None:
+    """A count is a number that JSON carries exactly, or it is none."""
+    assert believable(count) == believed

@@ -15,9 +15,11 @@ from agentd.live.messages import (
     Content,
     ResumptionUpdate,
     ToolResponse,
+    size_bytes,
 )
 from agentd.live.replay import (
     MAX_FAILURES,
+    MAX_INDEXES,
     MAX_TEXTS,
     Ring,
     Sent,
@@ -218,12 +220,30 @@ def test_what_all_handles_contain_is_forgotten() -> None:
 
 def test_the_log_is_bounded() -> None:
     """The oldest go."""
-    log = SentLog(max_bytes=1000)
+    log = SentLog(max_bytes=5 * size_bytes(Audio(bytes(100))))
     log.begin_connection(0)
     for _ in range(10):
         log.record(Audio(bytes(100)), 1)
     assert log.after(0) is None
     assert len(log.after(5) or []) == 5
+
+
+def test_answers_to_calls_take_room_in_the_log() -> None:
+    """Whatever is kept counts by what it says, not only sound."""
+    log = SentLog(max_bytes=100_000)
+    for _ in range(100):
+        log.record(ToolResponse("c", "f", {"result": "x" * 10_000}), None)
+    assert log.after(90) is None
+    assert log.after(99) == []
+
+
+def test_the_index_is_bounded() -> None:
+    """After so many messages on one connection an index means nothing; no position is guessed."""
+    log = SentLog(max_bytes=1000)
+    for _ in range(MAX_INDEXES + 10):
+        log.record(ActivityEnd(), 1)
+    assert log.position(MAX_INDEXES - 1) == MAX_INDEXES - 1
+    assert log.position(MAX_INDEXES) is None
 
 
 def test_tool_responses_are_not_sent_again() -> None:

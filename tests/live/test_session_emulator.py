@@ -450,7 +450,7 @@ async def test_a_service_that_holds_on_to_a_dead_connection(
 # ── L8: strange frames ────────────────────────────────────────────────────────────────────────
 
 STRANGE = [
-    ({"do": "unknown_frame"}, True),
+    ({"do": "unknown_frame"}, False),
     ({"do": "malformed_json"}, True),
     ({"do": "error_frame"}, True),
     ({"do": "send_raw", "data": "[1, 2]"}, True),
@@ -464,7 +464,7 @@ STRANGE = [
         True,
     ),
     ({"do": "unknown_field"}, False),
-    ({"do": "oversized_frame", "bytes": 2 << 20}, False),
+    ({"do": "oversized_frame", "bytes": 3 << 19}, False),
     ({"do": "duplicate_setup_complete"}, False),
     ({"do": "phantom_interrupted"}, False),
     ({"do": "send_raw", "data": "{}"}, False),
