@@ -414,6 +414,17 @@ class SessionFresh(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ContextRefused(Event):
+    """The service ends every session that is told the conversation so far; it is told no more."""
+
+    name = "context_refused"
+    level = logging.WARNING
+    template = "sessions end over the restored conversation ({turns} turns), put aside: {cause}"
+    cause: str
+    turns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Resumed(Event):
     """The conversation goes on over a new connection."""
 

@@ -217,6 +217,13 @@ class Store:
 
 
 @dataclass(frozen=True, slots=True)
+class PutAside:
+    """Move a document out of the way; it is read no more, and goes when it is deleted."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class SetTimer:
     """Ask for `TimerFired(name)` at monotonic `at_s`; replaces a timer of the same name."""
 
@@ -268,6 +275,7 @@ Command = (
     | Emit
     | EmitInLine
     | Store
+    | PutAside
     | SetTimer
     | CancelTimer
     | CallTool

@@ -24,6 +24,7 @@ from agentd.service.text import safe_text
 REASON_LIMIT_CHARS = 200
 FATAL_INTERVAL_S = 300.0
 INTERCEPT_INTERVAL_S = 60.0
+SETUP_REFUSED = "setup refused"
 
 
 class Phase(enum.Enum):
@@ -119,7 +120,7 @@ _TABLE: tuple[_Row, ...] = (
     # ours
     _Row(_R, "closed by us", kinds=(Kind.LOCAL,)),
     _Row(_F, "credential", kinds=(Kind.CREDENTIAL,), remedy=_KEY, interval_s=60.0),
-    _Row(_F, "setup refused", kinds=(Kind.SETUP_REFUSED,), remedy=_SETUP),
+    _Row(_F, SETUP_REFUSED, kinds=(Kind.SETUP_REFUSED,), remedy=_SETUP),
     # the path
     _Row(_R, "clock not set", kinds=(Kind.CERTIFICATE,), clock_ok=False, remedy=_CLOCK),
     _Row(
@@ -198,7 +199,7 @@ _TABLE: tuple[_Row, ...] = (
         )
     ),
     *(
-        _Row(_F, "setup refused", kinds=_C, within=words, remedy=remedy)
+        _Row(_F, SETUP_REFUSED, kinds=_C, within=words, remedy=remedy)
         for words, remedy in (
             ("no matching speaker voice", "Choose another live.voice, then reload"),
             ("unsupported language", "Choose another live.language, then reload"),
@@ -214,7 +215,7 @@ _TABLE: tuple[_Row, ...] = (
     ),
     _Row(
         _F,
-        "setup refused",
+        SETUP_REFUSED,
         kinds=_C,
         codes=(1003, 1007, 1008, 1010),
         phases=_BEFORE,

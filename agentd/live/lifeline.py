@@ -7,7 +7,7 @@ the next dial comes after that and never before.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from agentd import events
@@ -16,8 +16,8 @@ from agentd.events import LinkChanged
 from agentd.live import commands as c
 from agentd.live.backoff import Backoff, DialBudget, FlapDamper
 from agentd.live.effects import Effects
+from agentd.live.failures import SETUP_REFUSED, Failure, Kind, Phase, Verdict, classify
 from agentd.live.failures import Action as Do
-from agentd.live.failures import Failure, Kind, Phase, Verdict, classify
 from agentd.live.machine import CLOSING, CONNECTED, HOLDING, Action, Machine, Move, State
 from agentd.live.memory import Memory
 from agentd.live.resumption import MAX_STRIKES, Choice, Handle, Rung
@@ -242,6 +242,7 @@ class Lifeline:
     def proved(self, connection: Connection) -> None:
         """Believe in this connection and its handle: it has answered."""
         connection.proved = True
+        self._memory.restoring_worked()
         self._reset_backoff()
         if connection.choice.handle is not None:
             self._memory.ladder.trust(connection.choice.handle)
@@ -324,7 +325,7 @@ class Lifeline:
         verdict = self._judge(connection, failure)
         carried = connection.ready_s is not None and connection.go_away_at_s is None
         fault = carried and verdict.blames_handle
-        self._lost(failure.reason if failure.kind is Kind.LOCAL else verdict.cause, fault)
+        self._lost(failure.reason if ours else verdict.cause, fault)
         self.connection = None
         if connection.ready_s is not None:
             self._lost_at_s = self._effects.now
@@ -341,14 +342,35 @@ class Lifeline:
             with_handle=handle is not None,
             clock_synchronised=self._effects.wall.synchronised,
         )
-        if handle is None or failure.kind is Kind.LOCAL:
+        if failure.kind is Kind.LOCAL:
             return verdict
+        if handle is None:
+            return self._judge_restoring(connection, verdict)
         if verdict.action is Do.RESET:
             self._memory.drop(handle, verdict.cause)
         elif verdict.action is Do.RETRY and self._is_bad(handle, connection, verdict):
             self._memory.drop(handle, f"{verdict.cause} when resuming with it")
             self._backoff.reset()  # the next rung has done no wrong
         return verdict
+
+    def _judge_restoring(self, connection: Connection, verdict: Verdict) -> Verdict:
+        """Count an end that may be the fault of the restored conversation.
+
+        A filter or a strict parser at the service ends the session whenever that comes, or keeps
+        silent about the first question. What is a fault of key, model or quota is none of it; nor
+        is the end of a connection that stood in peace.
+        """
+        if connection.choice.rung is not Rung.RESTORE or connection.ready_s is None:
+            return verdict
+        if connection.proved or connection.go_away_at_s is not None:
+            return verdict
+        unreadable = verdict.action is Do.FATAL and verdict.cause == SETUP_REFUSED
+        awaited = connection.is_young(self._effects.now) or self._scene().awaiting_first_sign
+        if not awaited or not (verdict.action is Do.RETRY or unreadable):
+            return verdict
+        if self._memory.restoring_refused(verdict.cause):
+            self._backoff.reset()  # the next session has done no wrong
+        return replace(verdict, action=Do.RETRY) if unreadable else verdict
 
     def _is_bad(self, handle: Handle, connection: Connection, verdict: Verdict) -> bool:
         """Tell whether a resumed connection ended in a way that makes its handle unfit.

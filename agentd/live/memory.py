@@ -11,9 +11,9 @@ from typing import Any
 from agentd import events
 from agentd.config import Settings
 from agentd.events import Event
-from agentd.live.commands import Store
+from agentd.live.commands import PutAside, Store
 from agentd.live.effects import Effects
-from agentd.live.messages import ResumptionUpdate
+from agentd.live.messages import ResumptionUpdate, whole_text
 from agentd.live.plan import digest, identity
 from agentd.live.resumption import (
     Choice,
@@ -28,6 +28,7 @@ from agentd.live.transcript import Exchange, Journal
 SESSION, TRANSCRIPT = "session", "transcript"  # names of the documents
 VERSION = 1
 MAX_INSTRUCTION_CHARS = 65_536
+MAX_REFUSALS = 2  # sessions in a row that end over a restored conversation before they answer
 
 
 class Memory:
@@ -45,6 +46,7 @@ class Memory:
         self._identity = identity(settings, endpoint)
         self._effects = effects
         self._spoken_instruction: str | None = None  # in place of the configured one
+        self._refusals = 0  # of the restored conversation, over restarts
 
     def load(self, session: object, transcript: object) -> None:
         """Take over what the store held."""
@@ -58,7 +60,10 @@ class Memory:
         text, basis = session.get("instruction"), session.get("instruction_basis")
         # an instruction given by word holds until the configured one changes
         if isinstance(text, str) and basis == self._instruction_basis():
-            self._spoken_instruction = text[:MAX_INSTRUCTION_CHARS]
+            self._spoken_instruction = whole_text(text[:MAX_INSTRUCTION_CHARS])
+        refusals = session.get("restore_refusals")
+        if isinstance(refusals, int) and not isinstance(refusals, bool):
+            self._refusals = min(max(refusals, 0), MAX_REFUSALS - 1)
 
     def configure(self, settings: Settings, endpoint: str) -> None:
         """Take new settings; what privacy no longer allows is deleted at once."""
@@ -86,7 +91,7 @@ class Memory:
 
     def instruct(self, text: str) -> None:
         """Put an instruction in force."""
-        self._spoken_instruction = text[:MAX_INSTRUCTION_CHARS]
+        self._spoken_instruction = whole_text(text[:MAX_INSTRUCTION_CHARS])
         self.save()
 
     def _instruction_basis(self) -> str:
@@ -158,6 +163,31 @@ class Memory:
         reach = [handle.consumed for handle in in_use if handle.consumed is not None]
         return min(reach) if reach and len(reach) == len(in_use) else None
 
+    # ── a restored conversation ──
+
+    def restoring_refused(self, cause: str) -> bool:
+        """Count a session that ended over what it was restored from; True if that was the last.
+
+        The conversation is then put aside: it would end the next session, and the one after it.
+        """
+        self._refusals += 1
+        last = self._refusals >= MAX_REFUSALS
+        if last:
+            self._refusals = 0
+            turns = len(self.journal)
+            self.journal.clear()
+            self._effects.do(PutAside(TRANSCRIPT))
+            self._effects.emit(events.ContextRefused(cause=cause, turns=turns))
+            self.ladder.explain("the restored conversation was refused")
+        self.save()
+        return last
+
+    def restoring_worked(self) -> None:
+        """Note that a session has answered: what it was restored from does no harm."""
+        if self._refusals:
+            self._refusals = 0
+            self.save()
+
     # ── transcript ──
 
     def exchanges(self) -> tuple[Exchange, ...]:
@@ -166,8 +196,8 @@ class Memory:
 
     def _retain(self, document: object) -> None:
         """Take from the disk what the privacy settings no longer allow there."""
-        if document is not None and not self.journal.enabled:
-            self._effects.do(Store(TRANSCRIPT, None))
+        if not self.journal.enabled:
+            self._effects.do(Store(TRANSCRIPT, None))  # and what was put aside of it
         elif isinstance(document, dict) and document.get("version") == VERSION:
             turns = document.get("turns")
             if isinstance(turns, list) and len(self.exchanges()) < len(turns):
@@ -206,6 +236,7 @@ class Memory:
         self.ladder.forget("forgotten")
         self.journal.clear()
         self._spoken_instruction = None
+        self._refusals = 0
         self._effects.do(Store(SESSION, None))
         self._effects.do(Store(TRANSCRIPT, None))
         return ", ".join(what)
@@ -218,5 +249,6 @@ class Memory:
             "handles": [handle_to_document(handle) for handle in handles],
             "instruction": self._spoken_instruction,
             "instruction_basis": self._instruction_basis(),
+            "restore_refusals": self._refusals,
         }
         self._effects.do(Store(SESSION, document, stored))

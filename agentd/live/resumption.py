@@ -187,6 +187,10 @@ class Ladder:
         self._why = why
         self._prune()
 
+    def explain(self, why: str) -> None:
+        """Note why the next session will be a fresh one."""
+        self._why = why
+
     def forget(self, why: str) -> None:
         """Drop everything."""
         self._clear()

@@ -90,6 +90,7 @@ class LiveSession:
             c.Emit: lambda command: self._emit(command.event),
             c.EmitInLine: self._emit_in_line,
             c.Store: self._write,
+            c.PutAside: lambda command: self._store.put_aside(command.name),
             c.SetTimer: self._set_timer,
             c.CancelTimer: self._cancel_timer,
             c.CallTool: self._call_tool,

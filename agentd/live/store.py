@@ -25,6 +25,9 @@ class ConversationStore(Protocol):
     def delete(self, name: str) -> None:
         """Forget the document at once."""
 
+    def put_aside(self, name: str) -> None:
+        """Move the document out of the way: read no more, kept until the name is deleted."""
+
     async def flush(self) -> None:
         """Bring everything to safety now."""
 
@@ -34,6 +37,7 @@ class MemoryStore:
 
     def __init__(self, documents: dict[str, dict[str, Any]] | None = None) -> None:
         self.documents = documents if documents is not None else {}
+        self.aside: dict[str, dict[str, Any]] = {}
         self.writes = 0
 
     def read(self, name: str) -> dict[str, Any] | None:
@@ -52,6 +56,12 @@ class MemoryStore:
     def delete(self, name: str) -> None:
         """Drop the document."""
         self.documents.pop(name, None)
+        self.aside.pop(name, None)
+
+    def put_aside(self, name: str) -> None:
+        """Take the document out of the way."""
+        if name in self.documents:
+            self.aside[name] = self.documents.pop(name)
 
     async def flush(self) -> None:
         """Do nothing: memory is as safe as it gets."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentd.clock import WallTime
-from agentd.live.messages import Content
+from agentd.live.messages import Content, whole_text
 from agentd.live.resumption import wall_from_document
 
 MAX_TEXT_CHARS = 8_000  # of one side of one turn
@@ -54,7 +54,7 @@ class Journal:
 
     def add(self, user: str, model: str, now: float, wall: WallTime) -> bool:
         """Keep an exchange; True if the journal changed."""
-        user, model = user.strip()[:MAX_TEXT_CHARS], model.strip()[:MAX_TEXT_CHARS]
+        user, model = _kept(user.strip()), _kept(model.strip())
         if not self.enabled or not (user or model):
             return False
         self._append(Exchange(user, model, wall, now))
@@ -136,6 +136,10 @@ def _age_s(exchange: Exchange, now: float, wall: WallTime) -> float:
     return 0.0
 
 
+def _kept(text: str) -> str:
+    return whole_text(text[:MAX_TEXT_CHARS])
+
+
 def _exchange_from_document(turn: object) -> Exchange | None:
     if not isinstance(turn, Mapping):
         return None
@@ -143,7 +147,7 @@ def _exchange_from_document(turn: object) -> Exchange | None:
     at = wall_from_document(turn, "at")
     if not isinstance(user, str) or not isinstance(model, str) or at is None:
         return None
-    user, model = user[:MAX_TEXT_CHARS], model[:MAX_TEXT_CHARS]
+    user, model = _kept(user), _kept(model)
     return Exchange(user, model, at) if user or model else None
 
 

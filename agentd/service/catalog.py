@@ -28,6 +28,7 @@ MESSAGE_IDS = {
     "tool": "71554b800b7149488d7ef7b37e791c84",
     "connecting": "0b521ff9240a44a3902aedee64a3e2fb",
     "session_fresh": "dc788f22c94f400a9e41a66a299a153b",
+    "context_refused": "09c07b31eb124f898c6ef42db160185a",
     "resumed": "97ee6a932ab14ef0a066ccfd9880d2e1",
     "go_away": "ef671b850d68404e956afd6795804333",
     "disconnected": "26dbbdabe81d4c648316d478e93f3060",

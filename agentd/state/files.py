@@ -64,6 +64,8 @@ class MemoryFiles:
     def put_aside(self, name: str) -> str:
         """Move the blob out of the way."""
         self._check()
+        if name not in self.blobs:
+            raise FileNotFoundError(errno.ENOENT, "no such file", name)
         self.aside[f"{name}.bad-1"] = self.blobs.pop(name)
         return f"{name}.bad-1"
 

@@ -8,6 +8,7 @@ written stays in memory and is tried again; the conversation does not depend on 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import math
 import re
@@ -40,12 +41,14 @@ class _Entry:
     wanted: str | None
     stored: str | None
     purge: bool = False  # first remove what the disk holds of it, quarantined copies as well
+    aside: bool = False  # first move it out of the way, with `rest` as its content
+    rest: str | None = None
     not_before_s: float = -math.inf
     on_stored: Callable[[], None] | None = None
 
     @property
     def dirty(self) -> bool:
-        return self.purge or self.wanted != self.stored
+        return self.purge or self.aside or self.wanted != self.stored
 
 
 class StateStore:
@@ -97,6 +100,16 @@ class StateStore:
         """Forget the document and what was put aside of it; on disk without delay."""
         entry = self._want(name, None, None)
         entry.purge = True  # also when a later write overtakes this one on its way to disk
+        entry.aside, entry.rest = False, None
+        entry.not_before_s = -math.inf
+        self._wake.set()
+
+    def put_aside(self, name: str) -> None:
+        """Move the document out of the way: read no more, kept until the name is deleted."""
+        known = self._entries.get(_checked(name))
+        rest = None if known is None else known.wanted
+        entry = self._want(name, None, None)
+        entry.aside, entry.rest = True, rest or entry.rest
         entry.not_before_s = -math.inf
         self._wake.set()
 
@@ -174,6 +187,8 @@ class StateStore:
             if entry.purge:
                 self._files.remove(entry.name)
                 entry.purge, entry.stored = False, None
+            if entry.aside:
+                self._move(entry)
             wanted = entry.wanted
             if wanted == entry.stored:
                 return None
@@ -187,6 +202,13 @@ class StateStore:
         finally:
             self._disk.release()
         return None
+
+    def _move(self, entry: _Entry) -> None:
+        if entry.rest is not None and entry.rest != entry.stored:
+            self._files.replace(entry.name, encode(entry.name, entry.rest, self._clock.wall()))
+        with contextlib.suppress(FileNotFoundError):
+            self._files.put_aside(entry.name)
+        entry.aside, entry.rest, entry.stored = False, None, None
 
     def _settle(self, entry: _Entry, error: OSError | None) -> None:
         now_s = self._clock.monotonic()

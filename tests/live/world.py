@@ -104,6 +104,7 @@ class World:
         self.events: list[e.Event] = []
         self.delivered: list[e.Downlink] = []
         self.documents: dict[str, Any] = {}
+        self.aside: list[Any] = []
         self.tools: dict[int, c.CallTool] = {}
         self.outcomes: list[str] = []
         self.spoken: list[Spoken] = []
@@ -132,6 +133,7 @@ class World:
             c.EmitInLine: lambda command: self._check_event(command.event),
             c.Deliver: lambda command: self.delivered.append(command.value),
             c.Store: self._stores,
+            c.PutAside: lambda command: self.aside.append(self.documents.pop(command.name, None)),
             c.CallTool: self._calls_tool,
             c.CancelTool: lambda command: self.tools.pop(command.key, None),
             c.Outcome: lambda command: self.outcomes.append(command.text),

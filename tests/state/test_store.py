@@ -223,6 +223,54 @@ def test_deleting_what_was_never_read_reaches_the_disk() -> None:
     assert bench.files.blobs == {}
 
 
+@pytest.mark.parametrize("flushed", [True, False])
+def test_a_document_that_is_put_aside_is_read_no_more(flushed: bool) -> None:
+    """As it was wanted last, on disk or not yet; what is written next stands beside it."""
+    bench = Bench()
+    bench.store.write("handle", {"handle": "old"})
+    asyncio.run(bench.store.flush())
+    bench.store.write("handle", {"handle": "a"})
+    if flushed:
+        asyncio.run(bench.store.flush())
+    bench.store.put_aside("handle")
+    assert bench.store.read("handle") is None
+    asyncio.run(bench.store.flush())
+    assert bench.files.blobs == {}
+    assert decode("handle", bench.files.aside["handle.bad-1"]) == {"handle": "a"}
+    bench.store.write("handle", {"handle": "b"})
+    asyncio.run(bench.store.flush())
+    assert bench.on_disk() == {"handle": "b"}
+    bench.store.delete("handle")
+    asyncio.run(bench.store.flush())
+    assert bench.files.aside == {}
+
+
+def test_putting_aside_what_is_not_there() -> None:
+    """Nothing happens, and nothing is told."""
+    bench = Bench()
+    bench.store.put_aside("handle")
+    asyncio.run(bench.store.flush())
+    assert (bench.files.aside, bench.events) == ({}, [])
+
+
+def test_a_document_is_put_aside_as_soon_as_the_disk_takes_it() -> None:
+    """A full disk is told; a delete meanwhile wins."""
+    bench = Bench()
+    bench.store.write("handle", {"handle": "a"})
+    asyncio.run(bench.store.flush())
+    bench.files.failure = FULL
+    bench.store.put_aside("handle")
+    asyncio.run(bench.store.flush())
+    bench.files.failure = None
+    asyncio.run(bench.store.flush())
+    assert list(bench.files.aside) == ["handle.bad-1"]
+    bench.store.write("handle", {"handle": "b"})
+    bench.store.put_aside("handle")
+    bench.store.delete("handle")
+    asyncio.run(bench.store.flush())
+    assert (bench.files.blobs, bench.files.aside) == ({}, {})
+
+
 def test_an_unusable_file_is_put_aside_and_told() -> None:
     """Garbage yields None, one event and a quarantined copy; the next write works."""
     bench = Bench()
