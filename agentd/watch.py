@@ -165,6 +165,8 @@ def _level(muted: bool, capture: Status) -> RenderableType:
         return Text("closed", style="bold red")
     if not capture["alive"]:
         return Text(f"{capture['device']}: {not_working(capture) or 'opening'}", style="red")
+    if capture.get("trouble"):
+        return Text(f"{capture['device']}: {not_working(capture)}", style="yellow")
     level = capture["level_dbfs"]
     colour = "red" if level > -3 else "yellow" if level > -12 else "green"
     lost = f"  {counted(capture['lost_frames'], 'frame')} lost" if capture["lost_frames"] else ""

@@ -195,7 +195,7 @@ class Examination:
             why = "the microphone is a file" if is_file else "no sound from the microphone"
             return [skipped("level", why), skipped("voice", why)]
         gain = formats.gain_of_db(self._settings.audio.capture_gain_db)
-        level = hearing.judge_level(found.quiet)
+        level = hearing.judge_level(found.quiet, found.other_channel)
         if level.result is Result.FAIL:
             return [level, skipped("voice", "not before the level is right")]
         return [level, hearing.judge_voice(found.quiet, self._settings.vad, gain)]

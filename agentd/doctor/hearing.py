@@ -6,12 +6,15 @@ Pure but for the voice detector, which is asked.
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Sequence
 
-from agentd.audio import formats
+from agentd.audio import flatline, formats
 from agentd.audio.cards import DeviceInfo
+from agentd.audio.offset import OffsetFilter
 from agentd.config import Audio, Vad
 from agentd.doctor.findings import Finding, fail, ok, skipped, warn
+from agentd.doctor.live import OFFSET_PERCENT
 from agentd.doctor.room import DeviceTrouble
 from agentd.doctor.sweep import Echo
 from agentd.events import Frame, Speech, UtteranceEnded, UtteranceStarted
@@ -20,6 +23,7 @@ from agentd.vad.listener import Listener
 QUIET_DBFS = -80.0  # a microphone in a silent room with its gain well set gives more
 CLIPPED = formats.FULL_SCALE - 8
 CLIPPED_SHARE = 0.0005
+LARGE_OFFSET_PERCENT = 20.0  # takes 2 dB of the headroom, and says that something is wrong
 LOUD_ECHO_DB = 30.0  # less attenuation than this and a reply can open the gate
 STEADY_SHARE = 0.9
 
@@ -67,55 +71,79 @@ def suggest(name: str, choices: Sequence[DeviceInfo]) -> str:
     return cards[0] if cards else ("default" if "default" in names else "")
 
 
-def judge_level(pcm: bytes) -> Finding:
-    """Judge level and clipping of what a room sounds like."""
+def judge_level(pcm: bytes, other_channel: int | None = None) -> Finding:
+    """Judge level, clipping and constant offset of what a room sounds like.
+
+    `other_channel` is one that has sound while the chosen one has none.
+    """
     values = formats.samples(pcm)
     if not values:
         return skipped("level", "nothing was recorded")
-    level = formats.level_dbfs(pcm)
+    if flatline.is_flat(pcm):
+        return _no_sound(values[0], other_channel)
+    offset = sum(values) / len(values)
+    percent = 100.0 * offset / formats.FULL_SCALE
+    level = formats.dbfs(math.dist(values, [offset] * len(values)) / math.sqrt(len(values)))
     share = sum(abs(value) >= CLIPPED for value in values) / len(values)
-    figures = {"level_dbfs": round(level, 1), "clipped_share": round(share, 5)}
-    if not any(values):
-        return fail(
-            "level",
-            "the microphone delivers digital silence",
-            "Switch capture on (`alsamixer -V capture`, Space), or choose another "
-            "audio.capture_device from `agentd devices`",
-            **figures,
-        )
+    figures = {
+        "level_dbfs": round(level, 1),
+        "clipped_share": round(share, 5),
+        "offset_percent": round(percent, 2),
+    }
+    beside = f"; its constant offset of {percent:.1f} % is taken out"
+    if abs(percent) < OFFSET_PERCENT:
+        beside = ""
     if share > CLIPPED_SHARE:
         return fail(
             "level",
-            f"the microphone clips ({share:.1%} of the samples at full scale)",
+            f"the microphone clips ({share:.1%} of the samples at full scale){beside}",
             "Lower its capture volume by 10 dB or more (`alsamixer -V capture`)",
+            **figures,
+        )
+    if abs(percent) >= LARGE_OFFSET_PERCENT:
+        return warn(
+            "level",
+            f"the microphone has a constant offset of {percent:.0f} % of full scale",
+            "agentd takes it out, but loud speech clips: check the microphone's wiring and supply, "
+            "or lower its capture volume (`alsamixer -V capture`)",
             **figures,
         )
     if level < QUIET_DBFS:
         return warn(
             "level",
-            f"the microphone is very quiet ({level:.0f} dBFS)",
+            f"the microphone is very quiet ({level:.0f} dBFS){beside}",
             "Raise its capture volume (`alsamixer -V capture`), or audio.capture_gain_db",
             **figures,
         )
-    return ok("level", f"the room is at {level:.0f} dBFS, no clipping", **figures)
+    return ok("level", f"the room is at {level:.0f} dBFS, no clipping{beside}", **figures)
+
+
+def _no_sound(value: int, other_channel: int | None) -> Finding:
+    found = flatline.trouble_of(value, other_channel)
+    cause = found.cause.replace("it delivers", "the microphone delivers")
+    percent = round(100.0 * value / formats.FULL_SCALE, 2)
+    return fail(
+        "level", cause, found.remedy, level_dbfs=formats.SILENCE_DBFS, offset_percent=percent
+    )
 
 
 def judge_voice(pcm: bytes, settings: Vad, gain: float = 1.0) -> Finding:
     """Let the real gate hear the room, and judge whether noise would hold it open."""
     heard: list[Speech] = []
     listener = Listener(settings, emit=lambda _event: None, on_speech=heard.append)
-    pcm = formats.amplify(pcm, gain)
+    clean = OffsetFilter()
     opened = 0
     frames = len(pcm) // formats.FRAME_BYTES
     for index in range(frames):
         piece = pcm[index * formats.FRAME_BYTES : (index + 1) * formats.FRAME_BYTES]
+        piece = formats.amplify(clean.clean(piece), gain)
         listener.hear(Frame(index, index * formats.FRAME_S, piece))
         opened += listener.is_open
     begun = sum(isinstance(value, UtteranceStarted) for value in heard)
     ended = sum(isinstance(value, UtteranceEnded) for value in heard)
     figures = {"utterances": begun, "open_share": round(opened / max(1, frames), 2)}
     if frames and begun == 1 and not ended and opened / frames > STEADY_SHARE:
-        floor = round(formats.level_dbfs(pcm)) + 6
+        floor = round(formats.level_dbfs(formats.amplify(pcm, gain))) + 6
         return warn(
             "voice",
             "sound held the gate open all the time: speech, music, or a steady noise",

@@ -13,6 +13,7 @@ Status = Mapping[str, Any]
 
 BY_AGENTD = "as the running agentd sees it"
 _STOP_FIRST = "To have it checked: sudo systemctl stop agentd, then run this again"
+OFFSET_PERCENT = 0.5  # of full scale: worth a word
 _JOURNAL = "journalctl -u agentd -x AGENTD_EVENT="
 
 
@@ -36,8 +37,11 @@ def _microphone(samples: Sequence[Status]) -> list[Finding]:
         why = "closed: the microphone is muted"
         return [skipped("microphone", why), skipped("level", why), skipped("voice", why)]
     if not capture["alive"]:
+        why = f": {capture['trouble']}" if capture.get("trouble") else ""
         lost = fail(
-            "microphone", f"{name} gives agentd no sound", f"{_JOURNAL}capture_lost says why"
+            "microphone",
+            f"{name} gives agentd no sound{why}",
+            capture.get("remedy") or f"{_JOURNAL}capture_lost says why",
         )
         because = "no sound from the microphone"
         return [lost, skipped("level", because), skipped("voice", because)]
@@ -51,20 +55,30 @@ def _microphone(samples: Sequence[Status]) -> list[Finding]:
     levels = [sample["audio"]["capture"]["level_dbfs"] for sample in samples]
     return [
         ok("microphone", f"{name} works, {BY_AGENTD}", lost_frames=capture["lost_frames"]),
-        _level(max(levels)),
+        _level(max(levels), capture),
         ok("voice", f"{last['turns']['count']} turns since the start"),
     ]
 
 
-def _level(loudest_dbfs: float) -> Finding:
+def _level(loudest_dbfs: float, capture: Mapping[str, Any]) -> Finding:
+    percent = capture.get("offset_percent") or 0.0
+    figures = {"level_dbfs": loudest_dbfs, "offset_percent": percent}
+    if capture.get("trouble"):  # it is alive: only its sound is missing
+        cause, remedy = capture["trouble"], capture.get("remedy") or ""
+        return fail(
+            "level", cause.replace("it delivers", "the microphone delivers"), remedy, **figures
+        )
     if loudest_dbfs <= SILENCE_DBFS:
         return fail(
             "level",
             "the microphone delivers digital silence",
             "Switch capture on (`alsamixer -V capture`, Space)",
-            level_dbfs=loudest_dbfs,
+            **figures,
         )
-    return ok("level", f"up to {loudest_dbfs:.0f} dBFS, {BY_AGENTD}", level_dbfs=loudest_dbfs)
+    beside = ""
+    if abs(percent) >= OFFSET_PERCENT:
+        beside = f"; its constant offset of {percent:.1f} % is taken out"
+    return ok("level", f"up to {loudest_dbfs:.0f} dBFS{beside}, {BY_AGENTD}", **figures)
 
 
 def _speaker(playback: Status) -> Finding:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from agentd.audio import formats
 from agentd.audio.devices import CaptureDevice, PlaybackDevice
+from agentd.audio.pace import TOO_FAST, TOO_SLOW
 from agentd.audio.supervise import Trouble, trouble_of
 from agentd.clock import Clock
 from agentd.doctor import sweep
@@ -16,6 +17,8 @@ from agentd.errors import AudioError, DeviceBusy
 OPENING_S = 6.0
 SETTLE_S = 1.0  # PortAudio on a sound server spins and stutters for about as long after opening
 LISTEN_S = 2.0
+# What it takes in those two seconds is 2 s of sound, give or take a buffer.
+FASTEST, SLOWEST = 1.4, 0.67
 PLAYING_S = 0.5  # the speaker runs for so long before the sweep
 AFTER_S = sweep.LENGTH_S + sweep.LONGEST_DELAY_S + 0.3
 SWEEPS = 2  # whatever tears one of them, a busy machine or a door, only makes its echo fainter
@@ -40,6 +43,7 @@ class Room:
     quiet: bytes = b""  # int16 mono 16 kHz, before anything was played
     after_sweeps: tuple[bytes, ...] = ()  # each from the moment at which a sweep was written
     overruns: int = 0
+    other_channel: int | None = None  # has sound, while the chosen one has none
 
 
 def device_trouble(error: AudioError) -> DeviceTrouble:
@@ -56,6 +60,8 @@ class _Ear:
     pcm: bytearray = field(default_factory=bytearray)
     overruns: int = 0
     began_s: float | None = None
+    settled: tuple[float, float] | None = None  # how much had been heard, and when
+    last_s: float = 0.0
     grown: asyncio.Event = field(default_factory=asyncio.Event)
 
     def take(self, pcm: bytes, at_s: float, overrun: bool) -> None:
@@ -64,6 +70,9 @@ class _Ear:
         self.overruns += overrun
         began_s = at_s - len(self.pcm) / 2 / formats.CAPTURE_RATE_HZ
         self.began_s = began_s if self.began_s is None else min(self.began_s, began_s)
+        self.last_s = at_s
+        if self.settled is None and self.length_s >= SETTLE_S:
+            self.settled = (self.length_s, at_s)
         self.grown.set()
 
     async def reach(self, seconds: float) -> None:
@@ -76,6 +85,17 @@ class _Ear:
     def length_s(self) -> float:
         """Return how much has been heard."""
         return len(self.pcm) / 2 / formats.CAPTURE_RATE_HZ
+
+    def judge_pace(self) -> DeviceTrouble | None:
+        """Return what is wrong if the sound since it settled took another time than its own."""
+        if self.settled is None:
+            return None
+        before_s, at_s = self.settled
+        came_s, took_s = self.length_s - before_s, self.last_s - at_s
+        if came_s <= FASTEST * took_s and came_s >= SLOWEST * took_s:
+            return None
+        found = TOO_FAST if came_s > took_s else TOO_SLOW
+        return DeviceTrouble(found.cause, found.remedy)
 
     def after(self, at_s: float) -> bytes:
         """Return what was taken from a moment on, for as long as a sweep is waited for."""
@@ -124,6 +144,9 @@ async def listen(
         microphone = await _until(ear.reach(SETTLE_S), hearing, OPENING_S, "delivers no sound")
         if microphone is None:
             await _until(ear.reach(SETTLE_S + LISTEN_S), hearing, OPENING_S, "")
+            microphone = ear.judge_pace()
+        if microphone is not None:
+            hearing.cancel()  # what has no clock would fill the memory
     quiet = bytes(ear.pcm[round(SETTLE_S * formats.CAPTURE_RATE_HZ) * 2 :])
     speaking = asyncio.create_task(playback.play(mouth.source)) if playback else None
     speaker = None
@@ -139,7 +162,8 @@ async def listen(
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
     after = tuple(map(ear.after, mouth.wrote_s)) if ear.began_s is not None else ()
-    return Room(microphone, speaker, quiet, after, ear.overruns)
+    other_channel = capture.other_channel if capture else None
+    return Room(microphone, speaker, quiet, after, ear.overruns, other_channel)
 
 
 async def _sweep(ear: _Ear, mouth: _Mouth, hearing: asyncio.Task[None]) -> DeviceTrouble | None:

@@ -75,7 +75,7 @@ def _devices(status: Mapping[str, Any]) -> str:
     """Name the devices that do not work, unless the state has: a lost speaker may not top it."""
     audio = _table(status, "audio")
     lost = [
-        f"no {name}"
+        f"silent {name}" if _table(audio, key).get("alive") else f"no {name}"
         for name, key in (("microphone", "capture"), ("speaker", "playback"))
         if _table(audio, key).get("trouble") and status.get("cause") != f"no_{name}"
     ]

@@ -148,6 +148,65 @@ def test_a_dead_sound_server(rig: SoundRig, tmp_path: Path) -> None:
     assert [found[check].result for check in ("level", "voice", "echo")] == [Result.SKIPPED] * 3
 
 
+@pytest.mark.rig
+@pytest.mark.parametrize("plugin", ["plug", "route"])
+def test_a_microphone_without_a_clock(rig: SoundRig, tmp_path: Path, plugin: str) -> None:
+    """ALSA's null behind a plug-in opens, delivers as fast as it can, and is refused for that."""
+    table = "channels 2 } ttable.0.0 1 ttable.1.1 1" if plugin == "route" else "}"
+    conf = rig.home / ".asoundrc"
+    conf.write_text(
+        conf.read_text() + f'pcm.timeless {{ type {plugin} slave {{ pcm "null" {table} }}\n'
+    )
+    found = examine(tmp_path, capture_device="timeless", playback_device="rig_spk")
+    names(found["microphone"], "faster than time passes", "agentd devices")
+    assert [found[check].result for check in ("level", "voice")] == [Result.SKIPPED] * 2
+    assert found["speaker"].result is Result.OK
+
+
+def on_offset(percent: float, amplitude: float) -> bytes:
+    """A room on a constant offset, as the converter gives it."""
+    values = [value + round(327.68 * percent) for value in formats.samples(noise(2.0, amplitude))]
+    return formats.to_pcm([max(-32_768, min(32_767, value)) for value in values])
+
+
+@pytest.mark.parametrize(
+    ("percent", "amplitude", "result", "words"),
+    [
+        (0.0, 300.0, Result.OK, "-46 dBFS, no clipping"),
+        (0.4, 300.0, Result.OK, "-46 dBFS, no clipping"),
+        (5.0, 300.0, Result.OK, "-46 dBFS, no clipping; its constant offset of 5.0 % is taken out"),
+        (-10.0, 300.0, Result.OK, "its constant offset of -10.0 % is taken out"),
+        (5.0, 2.0, Result.WARN, "very quiet (-89 dBFS); its constant offset of 5.0 %"),
+        (10.0, 30_000.0, Result.FAIL, "at full scale); its constant offset of 9."),
+        (30.0, 300.0, Result.WARN, "a constant offset of 30 % of full scale"),
+    ],
+)
+def test_a_microphone_with_a_constant_offset(
+    percent: float, amplitude: float, result: Result, words: str
+) -> None:
+    """Its size is given, and neither level nor clipping is hidden by it."""
+    found = hearing.judge_level(on_offset(percent, amplitude))
+    assert found.result is result
+    assert words in found.cause
+    assert found.figures["offset_percent"] == pytest.approx(percent, abs=1.5)
+
+
+def test_the_gate_hears_a_room_without_the_offset() -> None:
+    """As the daemon does: noise on an offset of 10 % is judged as noise alone."""
+    for percent in (0.0, 10.0):
+        found = hearing.judge_voice(on_offset(percent, 30.0), Vad(detector="webrtc"), 10.0)
+        assert found.result is Result.OK
+
+
+@pytest.mark.parametrize(("value", "word"), [(0, "digital silence"), (-9, "same value")])
+def test_a_microphone_without_sound(value: int, word: str) -> None:
+    """Zeros, or any other value again and again; the channel that has sound is named."""
+    pcm = formats.to_pcm([value] * 16_000)
+    names(hearing.judge_level(pcm), f"the microphone delivers {'the ' * (value < 0)}{word}", "alsa")
+    names(hearing.judge_level(pcm, 2), word, "audio.capture_channel = 2")
+    assert hearing.judge_level(b"").result is Result.SKIPPED
+
+
 class BusyMicrophone:
     """A card that somebody else has opened."""
 
