@@ -90,8 +90,15 @@ def _echo(echo: Mapping[str, Any]) -> str:
     canceller = echo["canceller"]
     if not canceller or not canceller["frames"]:
         return f"{echo['by']} ({echo['cause']})"
-    known = f"takes away {canceller['erle_db']:.0f} dB" if canceller["is_settled"] else "learning"
-    return f"{echo['by']}, {known}"
+    return f"{echo['by']}, {_CANCELLER[canceller['known']].format_map(canceller)}"
+
+
+_CANCELLER = {
+    "learning": "learning",
+    "cancelled": "takes away {erle_db:.0f} dB",
+    "no echo": "no echo heard",
+    "by level": "{erle_db:.0f} dB only: what is louder than the echo gets through",
+}
 
 
 def _session(session: Mapping[str, Any]) -> str:

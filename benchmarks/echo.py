@@ -118,8 +118,7 @@ def cancel(heard: list[Frame], reference: Wave) -> tuple[list[Frame], float]:
                 canceller.played(period.tobytes(), BEGIN_S + at_s)
             written += PERIOD
         one = canceller.clean(Frame(frame.index, BEGIN_S + frame.at_s, frame.pcm))
-        if one is not None:
-            cleaned.append(one)
+        cleaned.append(one)
         spent_s += time.process_time() - begun_s
     moved = [Frame(one.index, one.at_s - BEGIN_S, one.pcm) for one in cleaned]
     return moved, 1e6 * spent_s / max(1, canceller.stats.frames)

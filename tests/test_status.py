@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import pytest
+
 from agentd.audio.capture import CaptureStats
-from agentd.audio.echo import EchoStats, EchoStatus
+from agentd.audio.echo import EchoStats, EchoStatus, Known
 from agentd.audio.playback import PlaybackStats
 from agentd.commands import describe
 from agentd.device.state import Derived, DeviceState
@@ -102,13 +104,21 @@ def test_a_person_reads_one_line_per_part() -> None:
 
 def test_the_canceller_tells_how_well_it_does() -> None:
     """Once it has heard a reply: still learning, or by how much it lowers the echo."""
-    stats = EchoStats(300, False, 11.0, 0, 0, 0, 0, 60.0)
+    stats = EchoStats(300, False, Known.NOTHING, 11.0, -50.0, 0, 0, 0, 0, 60.0)
     learning = EchoStatus("canceller", "WebRTC AEC3 is installed", stats)
     assert "echo        canceller, learning" in describe(document(echo=learning))
-    settled = replace(learning, canceller=replace(stats, is_settled=True, erle_db=31.4))
-    shown = document(echo=settled)
+    knowing = replace(stats, is_settled=True, known=Known.CANCELLED, erle_db=31.4)
+    shown = document(echo=replace(learning, canceller=knowing))
     assert "echo        canceller, takes away 31 dB" in describe(shown)
     assert json.loads(json.dumps(shown))["audio"]["echo"]["canceller"]["lead_ms"] == 60.0
+
+
+@pytest.mark.parametrize("known", list(Known))
+def test_whatever_is_known_of_the_room_is_shown(known: Known) -> None:
+    """Each way in which a canceller settles has its words."""
+    stats = EchoStats(300, known is not Known.NOTHING, known, 3.0, -50.0, 0, 0, 0, 0, 60.0)
+    text = describe(document(echo=EchoStatus("canceller", "WebRTC AEC3 is installed", stats)))
+    assert "echo        canceller, " in text
 
 
 def test_a_closed_microphone_shows_no_level() -> None:

@@ -11,7 +11,12 @@ pauses, so that even a talker as loud as the reply stands above it in some bands
     canceller's rest ── weighed ────┴──► share of it that no echo explains
 
 What the room adds is learned per band: the level that a seventh of the frames exceed. Frames in
-which somebody clearly speaks teach little.
+which somebody clearly speaks teach little. Bands in which the far end has nothing teach the level
+of the noise there, and of what a loudspeaker makes of its own.
+
+A far end of one or two bands (a ringing tone) is a case of its own. AEC3 cannot tell its echo from
+anything else and takes all bands down with it, 30 dB of a voice included, while the echo of a tone
+is a tone: what the microphone hears in the other bands is not the reply's (`Without`).
 """
 
 from __future__ import annotations
@@ -37,6 +42,8 @@ STEP_DB, FIRST_STEP_DB, FIRST = 0.3, 1.0, 50  # quick for a second, then slow
 MARGIN_DB = 4.0
 LOUD_DB = 10.0  # a far end that teaches, in a band
 FAINT_DB = 15.0  # a far end that is fainter in every band has no echo
+FLOOR_DB = 0.0  # of a silent room
+NARROW = 4  # bands, with what a tone between two of them spills over
 WINDOW = 5  # frames
 SHARE = 0.08  # of the rest that must be new
 
@@ -59,6 +66,11 @@ class DoubleTalk:
         self._taught = np.zeros(COUNT, np.int64)
         self._step_db = np.full(COUNT, FIRST_STEP_DB)
         self._is_young = True
+        self._floor_db = np.full(COUNT, FLOOR_DB)
+        self.is_narrow = False
+        """Whether the far end lately held a few bands only."""
+        self.kept: NDArray[np.bool_] = np.ones(COUNT, np.bool_)
+        """The bands of the microphone that are not the far end's."""
         self._new: deque[float] = deque(maxlen=WINDOW)
         self._rest: deque[float] = deque(maxlen=WINDOW)
 
@@ -67,10 +79,16 @@ class DoubleTalk:
         power = self._power(near, far, rest)
         near_db, played_db = 10 * np.log10(power[:2] + 1e-3)
         self._follow(played_db)
-        is_new = near_db > self._far_db + (self._room_db + MARGIN_DB)
-        self._new.append(float(power[2] @ is_new))
-        self._rest.append(float(power[2].sum()))
-        self._learn(near_db - self._far_db)
+        loud = self._far_db > LOUD_DB
+        explained_db = np.maximum(self._far_db + self._room_db, self._floor_db) + MARGIN_DB
+        is_new = near_db > explained_db
+        self.kept = is_new | ~loud
+        self.is_narrow = 0 < int(loud.sum()) <= NARROW
+        left = power[0] * self.kept if self.is_narrow else power[2]
+        self._new.append(float(left @ is_new))
+        self._rest.append(float(left.sum()))
+        self._learn(near_db - self._far_db, loud)
+        self._learn_floor(near_db, loud)
         if float(self._far_db.max()) < FAINT_DB:
             return True
         return sum(self._new) >= SHARE * sum(self._rest)
@@ -86,8 +104,7 @@ class DoubleTalk:
         self._at = (self._at + 1) % HOLD
         self._far_db = np.maximum(self._recent_db.max(axis=0), self._far_db - DECAY_DB)
 
-    def _learn(self, room_db: Bands) -> None:
-        loud = self._far_db > LOUD_DB
+    def _learn(self, room_db: Bands, loud: NDArray[np.bool_]) -> None:
         if self._is_young:
             self._begin(room_db, loud)
         step = self._step_db * loud
@@ -100,3 +117,31 @@ class DoubleTalk:
         self._taught += loud
         self._step_db = np.where(self._taught < FIRST, FIRST_STEP_DB, STEP_DB)
         self._is_young = bool(self._taught.min() < FIRST)
+
+    def _learn_floor(self, near_db: Bands, loud: NDArray[np.bool_]) -> None:
+        """Follow the noise where the far end has nothing."""
+        self._floor_db = self._floor_db + STEP_DB * ~loud * ((near_db > self._floor_db) - EXCEEDED)
+
+
+class Without:
+    """The microphone without some of its bands, by overlapping spectra: 20 ms late."""
+
+    def __init__(self) -> None:
+        size = formats.FRAME_SAMPLES
+        self._window = np.sin(np.pi * (np.arange(2 * size) + 0.5) / (2 * size))
+        self._before = np.zeros(size)
+        self._tail = np.zeros(size)
+        self._of_bin = np.full(size + 1, COUNT)
+        for band, (low_hz, high_hz) in enumerate(itertools.pairwise(EDGES_HZ)):
+            self._of_bin[2 * low_hz // BIN_HZ : 2 * high_hz // BIN_HZ] = band
+
+    def feed(self, near: Samples, kept: NDArray[np.bool_]) -> Samples:
+        """Take a frame and the bands to keep; return the one before it with just these."""
+        size = formats.FRAME_SAMPLES
+        spectrum = np.fft.rfft(np.concatenate((self._before, near)) * self._window)
+        self._before = near.astype(np.float64)
+        gains = np.append(kept, False)[self._of_bin]
+        out = np.fft.irfft(spectrum * gains) * self._window
+        whole = self._tail + out[:size]
+        self._tail = out[size:]
+        return np.clip(np.rint(whole), -32_768, 32_767).astype(np.int16)

@@ -51,13 +51,24 @@ class Plan:
     is_degraded: bool = False  # not what the configuration asked for
 
 
+class Known(StrEnum):
+    """What a canceller knows of the room (agentd.audio.settling)."""
+
+    NOTHING = "learning"
+    CANCELLED = "cancelled"
+    NO_ECHO = "no echo"  # to be heard, at least
+    BY_LEVEL = "by level"  # not cancelled by much: only what is louder than the echo gets through
+
+
 @dataclass(frozen=True, slots=True)
 class EchoStats:
     """What `agentd status` tells about the canceller."""
 
     frames: int  # that went through it
-    is_settled: bool  # knows the room
-    erle_db: float  # how much of the echo it takes away, lately
+    is_settled: bool  # what it leaves of a reply is fit for the gate
+    known: Known  # why it is, or that it is not yet
+    erle_db: float  # how much of the microphone's sound it takes away, lately
+    left_dbfs: float  # how loud what it leaves of the reply is, the room's noise apart
     shifts: int  # single samples dropped or inserted: two clocks drift
     relocks: int  # jumps to a new alignment
     late_samples: int  # of the far end that came after their time
@@ -86,10 +97,11 @@ class EchoCanceller(Protocol):
     def torn(self) -> None:
         """Know that the speaker ran dry: from here on the way through the air is another one."""
 
-    def clean(self, frame: Frame) -> Frame | None:
+    def clean(self, frame: Frame) -> Frame:
         """Return the frame without what was played; the same one if nothing was.
 
-        None as long as the room is not known well enough: half duplex for a moment.
+        `is_echo` is set where nobody's voice is in it, and while the room is not known well enough:
+        half duplex for a moment, bounded in time.
         """
 
     @property

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from agentd.audio import formats
 from agentd.audio.devices import Deliver, Source
-from agentd.audio.echo import EchoStats
+from agentd.audio.echo import EchoStats, Known
 from agentd.errors import AudioError
 from agentd.events import Frame
 from agentd.waiting import to_its_end
@@ -144,4 +144,4 @@ class FakeCanceller:
     @property
     def stats(self) -> EchoStats:
         """Return the number of frames."""
-        return EchoStats(len(self.frames), True, 40.0, 0, 0, 0, 0, 0.0)
+        return EchoStats(len(self.frames), True, Known.CANCELLED, 40.0, -90.0, 0, 0, 0, 0, 0.0)

@@ -240,46 +240,6 @@ class OffsetMeter:
         return best_lag
 
 
-class Settling:
-    """Whether the canceller knows the room yet: until then its rest would open the gate. Pure.
-
-    Judged on frames in which the reply is loud. An echo so faint that it cannot open the gate
-    needs no cancelling.
-    """
-
-    LEAST = 90  # loud frames: 1.8 s
-    ENOUGH_DB = 15.0
-    LOUD = 100.0**2  # mean square of a far end that counts: -50 dBFS
-    FAINT = 30.0**2  # of a rest that does not: -61 dBFS
-    MEMORY = 1 / 40
-
-    def __init__(self) -> None:
-        self.is_settled = False
-        self._near = self._out = 0.0
-        self._loud = 0
-
-    @property
-    def erle_db(self) -> float:
-        """Return how much is taken away."""
-        return 10 * math.log10((self._near + 1.0) / (self._out + 1.0))
-
-    def feed(self, near: Samples, far: Samples, out: Samples) -> bool:
-        """Take a frame; return whether the rest is fit for the gate."""
-        if _power(far) > self.LOUD:
-            self._loud += 1
-            self._near += (_power(near) - self._near) * self.MEMORY
-            self._out += (_power(out) - self._out) * self.MEMORY
-            if self._loud >= self.LEAST:
-                enough = self.erle_db >= self.ENOUGH_DB or self._out < self.FAINT
-                self.is_settled = self.is_settled or enough
-        return self.is_settled
-
-    def reset(self) -> None:
-        """Begin anew: the alignment has changed."""
-        self.is_settled = False
-        self._loud = 0
-
-
 def _power(values: Samples) -> float:
     wide = values.astype(np.float32)
     return float(np.dot(wide, wide)) / len(values)

@@ -144,9 +144,7 @@ class Sound:
         self._set_shutter(Shutter())
 
     def _hear(self, frame: Frame) -> None:
-        cleaned = self._canceller.clean(frame) if self._canceller else frame
-        if cleaned is not None:
-            self._listener.hear(cleaned)
+        self._listener.hear(self._canceller.clean(frame) if self._canceller else frame)
 
     def on_event(self, event: Event) -> None:
         """Keep the half-duplex shutter: shut while a reply is heard, and for a tail after it."""

@@ -6,6 +6,7 @@ before the double-talk decision: a tenth of a second of a dying echo opened the 
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 from dataclasses import replace
@@ -144,6 +145,88 @@ def test_who_speaks_over_a_reply_silences_it(seed: int, gain_db: float) -> None:
     assert heard.reason is EndReason.HANGOVER
     assert heard.speech_ms / 1000 > len(over) / MIC_HZ - 2 * EDGE_S - 0.5
     assert silent_s[0] < SILENT_WITHIN_S[gain_db]
+
+
+SILENT = -200.0  # dB: no way at all from the speaker to the microphone
+CORNERS = (
+    (SILENT, -45.0, "speech"),  # a headset, a speakerphone, a low volume, and a fan
+    (SILENT, -45.0, "tone"),
+    (SILENT, -70.0, "tone"),
+    (-40.0, -45.0, "tone"),
+    (-12.0, -70.0, "tone"),
+    (6.0, -50.0, "tone"),
+    (-40.0, -35.0, "music"),
+    (6.0, -70.0, "speech"),
+)
+GRID = tuple(
+    itertools.product(
+        (SILENT, -40.0, -20.0, -12.0, -6.0, 0.0, 6.0),
+        (-70.0, -60.0, -50.0, -45.0, -40.0, -35.0),
+        ("speech", "music", "tone"),
+    )
+)
+
+
+def played(kind: str, seconds: float, seed: int) -> bytes:
+    """Return a reply of a kind, 24 kHz: words, three notes of changing chords, or one tone."""
+    if kind == "speech":
+        spoken = b"".join(words(name, rate_hz=24_000) for name in names(seed, 12))
+        return spoken[: 2 * round(seconds * 24_000)]
+    at_s = np.arange(round(seconds * 24_000)) / 24_000
+    if kind == "tone":
+        sound = np.sin(2 * np.pi * 440.0 * at_s)
+    else:
+        dice = np.random.default_rng(seed)
+        notes_hz = 220.0 * 2 ** (dice.integers(0, 25, (round(seconds * 4) + 1, 3)) / 12)
+        chords = notes_hz[(at_s * 4).astype(int)].T
+        phases = 2 * np.pi * np.cumsum(chords, axis=1) / 24_000
+        partials = sum(np.sin(k * phases) / k for k in (1, 2, 3, 4))
+        sound = np.sum(partials, axis=0) / 4 * np.exp(-3 * (at_s * 4 % 1))
+    fade = np.minimum(1.0, np.minimum(at_s, seconds - at_s) / 0.02)
+    return (8_000 * sound * fade).astype("<i2").tobytes()
+
+
+@pytest.mark.parametrize(("gain_db", "noise_dbfs", "kind"), GRID if FULL else CORNERS)
+def test_whoever_could_be_heard_interrupts(gain_db: float, noise_dbfs: float, kind: str) -> None:
+    """Whatever the echo, the noise and the reply: none at all is no reason not to listen.
+
+    Could be heard: the same words in the same noise open the gate while nothing plays. And the
+    reply alone never opens it.
+    """
+    noisy = replace(way(3, gain_db), noise_rms=32_768 * 10 ** (noise_dbfs / 20))
+    air = Air(noisy, settings=SETTINGS, seed=3)
+    over = samples(words(*names(53, 2)))
+
+    def interrupts() -> bool:
+        before = len(air.heard)
+        air.say(over)
+        air.pass_s(len(over) / MIC_HZ + 0.2)
+        found = len(air.heard) > before
+        air.cancel()
+        air.pass_s(2.5)
+        return found
+
+    alone: list[int] = []
+    interrupted: list[bool] = []
+
+    def body() -> None:
+        air.reply(played(kind, 5.0, 3))
+        air.pass_s(0.5)
+        air.pass_until(lambda: not air.is_playing)
+        air.pass_s(STILL_S)
+        alone.append(len(air.heard))
+        for reply in (4, 5):
+            air.reply(played(kind, 9.0, reply))
+            air.pass_s(2.5)
+            alone.append(len(air.heard) - sum(interrupted))
+            interrupted.append(interrupts())
+        interrupted.append(interrupts())
+
+    scene(air, body)
+    *over_replies, in_quiet = interrupted
+    assert alone == [0, 0, 0], "the reply opened the gate"
+    assert in_quiet or noise_dbfs > -40, "words are heard in such a room"
+    assert all(over_replies) or not in_quiet
 
 
 def test_without_the_canceller_the_same_room_interrupts_every_reply() -> None:

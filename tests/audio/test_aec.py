@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agentd.audio import echo, formats
+from agentd.audio.echo import Known
 from agentd.config import Audio
 from agentd.events import Frame
 
@@ -14,7 +15,7 @@ if not echo.is_installed():
 import numpy as np
 
 from agentd.audio.aec import WebrtcCanceller
-from agentd.audio.far_end import LEAD_S, Samples, Settling
+from agentd.audio.far_end import LEAD_S, Samples
 from tests.rig.room import synthetic
 
 BEGIN_S = 50.0
@@ -46,9 +47,9 @@ def run(
     *,
     begin_s: float = BEGIN_S,
     latency_s: float = 0.12,
-) -> list[Frame | None]:
+) -> list[Frame]:
     """Let a reply be played and heard; return the frames that come out."""
-    out: list[Frame | None] = []
+    out: list[Frame] = []
     written = 0
     for i in range(len(heard) // 320):
         while written < len(played) and written / 24_000 < i * 0.02 + latency_s:
@@ -60,8 +61,8 @@ def run(
     return out
 
 
-def level(frames: list[Frame | None]) -> float:
-    return formats.level_dbfs(b"".join(frame.pcm for frame in frames if frame))
+def level(frames: list[Frame]) -> float:
+    return formats.level_dbfs(b"".join(frame.pcm for frame in frames))
 
 
 def test_an_echo_is_taken_away_by_12_db_and_more() -> None:
@@ -72,21 +73,22 @@ def test_an_echo_is_taken_away_by_12_db_and_more() -> None:
     out = run(canceller, played, heard)
     last = out[200:390]
     assert level(last) < formats.level_dbfs(heard[200 * 320 : 390 * 320].tobytes()) - 12
-    assert all(frame and frame.index == i for i, frame in enumerate(last, start=200))
+    assert all(frame.index == i for i, frame in enumerate(last, start=200))
     assert canceller.stats.is_settled
     assert canceller.stats.lead_ms == pytest.approx(LEAD_S * 1000)
 
 
-def test_until_the_room_is_known_nothing_is_let_through() -> None:
+def test_until_the_room_is_known_nothing_passes_for_a_voice() -> None:
     """The first second of the first reply; later replies are clean from the beginning."""
     played = reply(6.0)
     heard = echo_of(played, 0.5)
     canceller = WebrtcCanceller()
     first = run(canceller, played, heard)
-    assert first[10] is None
-    assert first[250] is not None
+    assert all(frame.is_echo for frame in first[10:80])
+    assert canceller.stats.known is Known.CANCELLED
     second = run(canceller, played, heard, begin_s=BEGIN_S + 60)
-    assert all(second)
+    assert level(second[10:290]) < formats.level_dbfs(heard[3_200:92_800].tobytes()) - 12
+    assert not all(frame.is_echo for frame in second[10:290])
 
 
 def test_without_a_reply_frames_are_left_alone() -> None:
@@ -96,11 +98,10 @@ def test_without_a_reply_frames_are_left_alone() -> None:
     assert canceller.clean(frame) is frame
     played = reply(2.0)
     silence = np.zeros(160 * 320, np.int16)
-    out = run(canceller, played, silence)
+    run(canceller, played, silence)
     worked = canceller.stats.frames
     assert 135 < worked < 155
     assert canceller.clean(later := Frame(161, BEGIN_S + 3.3, bytes(640))) is later
-    assert out[-1] is not None
     assert canceller.stats.frames == worked
 
 
@@ -124,19 +125,4 @@ def test_a_speaker_that_is_heard_before_its_time_moves_the_lead() -> None:
     out = run(canceller, played, heard, latency_s=0.5)
     assert canceller.stats.lead_ms > 200
     assert canceller.stats.is_settled
-    assert out[-20] is not None
-
-
-def test_settling_waits_for_a_loud_reply_and_for_cancellation() -> None:
-    """Silence says nothing, an uncancelled echo is never fit, a faint one always."""
-    loud = np.full(320, 3_000, np.int16)
-    faint = np.full(320, 10, np.int16)
-    settling = Settling()
-    assert not any(settling.feed(loud, faint, faint) for _ in range(200))
-    assert not any(settling.feed(loud, loud, loud) for _ in range(200))
-    assert any(settling.feed(loud, loud, faint) for _ in range(200))
-    assert settling.erle_db > Settling.ENOUGH_DB
-    settling.reset()
-    assert not settling.is_settled
-    settling = Settling()
-    assert any(settling.feed(faint, loud, faint) for _ in range(Settling.LEAST))
+    assert level(out[-120:-20]) < formats.level_dbfs(heard[-120 * 320 : -20 * 320].tobytes()) - 12

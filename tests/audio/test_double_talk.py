@@ -11,7 +11,7 @@ if not echo.is_installed():
 
 import numpy as np
 
-from agentd.audio.double_talk import FIRST, Bands, DoubleTalk, Samples
+from agentd.audio.double_talk import FIRST, WINDOW, Bands, DoubleTalk, Samples, Without
 
 SILENCE = np.zeros(320, np.int16)
 
@@ -82,3 +82,36 @@ def test_it_learns_a_room_that_becomes_louder() -> None:
     ]
     assert any(heard[:10])
     assert not any(heard[-100:])
+
+
+def test_a_voice_beside_a_tone_is_told_from_noise() -> None:
+    """The noise around a tone is nobody's; what stands above it is somebody's."""
+    talk = DoubleTalk()
+    dice = np.random.default_rng(6)
+
+    def hum() -> Samples:
+        return (dice.standard_normal(320) * 60).astype(np.int16)
+
+    far, voice = tone(440, 8_000, 220), tone(2_000, 900, 20)
+    alone = [talk.feed(one // 2 + hum(), one, hum()) for one in far[:200]]
+    assert talk.is_narrow
+    assert not any(alone[100:])
+    over = [
+        talk.feed(one // 2 + hum() + said, one, hum())
+        for one, said in zip(far[200:], voice, strict=True)
+    ]
+    assert all(over[WINDOW:]), "although the canceller left nothing of it"
+
+
+def test_the_bands_of_a_tone_are_left_out_and_the_others_kept() -> None:
+    """A tone of -12 dBFS goes, a voice that is 20 dB fainter stays as it is, a frame late."""
+    talk, without = DoubleTalk(), Without()
+    voice = tone(2_000, 800, 60)
+    out = []
+    for far, said in zip(tone(440, 8_000, 60), voice, strict=True):
+        near = far + said
+        talk.feed(near, far, near)
+        out.append(without.feed(near, talk.kept))
+    heard = np.concatenate(out[30:]).astype(float)
+    wanted = np.concatenate(voice[29:59]).astype(float)
+    assert np.sqrt(np.mean((heard - wanted) ** 2)) < 0.05 * np.sqrt(np.mean(wanted**2))
