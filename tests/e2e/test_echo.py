@@ -176,6 +176,32 @@ def test_who_speaks_over_a_reply_silences_it(gain_db: float, rig: SoundRig, tmp_
     hear(rig, main())
 
 
+@pytest.mark.skipif(not FULL, reason="make acoustic; in make test the same room is a computed one")
+def test_a_room_without_echo_lets_a_reply_be_interrupted(rig: SoundRig, tmp_path: Path) -> None:
+    """A headset and some noise: the canceller finds nothing to cancel, and is in nobody's way."""
+    over = breathless("Rear_Center", "Side_Right", "Rear_Center")
+    hum = np.random.default_rng(3).standard_normal(60 * MIC_HZ) * 100  # -50 dBFS
+
+    async def main() -> None:
+        async with household(rig, tmp_path, gain_db=-200.0) as at_home:
+            speaker = at_home.speaker
+            rig.start_speaking(hum.astype("<i2").tobytes())
+            await at_home.speak(breathless(*SENTENCE))
+            await speaker.wait_event("turn")
+            for _ in range(3):
+                since = speaker.mark()
+                await at_home.speak(breathless(*SENTENCE))
+                await speaker.wait_event("reply_started", since=since)
+                await at_home.record_s("spk", 1.0)
+                rig.start_speaking(over)
+                await speaker.wait_event("turn", since=since, interrupted=True)
+                await speaker.wait_event("turn", since=since, interrupted=False)
+            status = await speaker.control("status")
+        assert status["audio"]["echo"]["canceller"]["is_settled"]
+
+    hear(rig, main())
+
+
 def test_without_the_canceller_the_same_room_ends_every_reply(
     rig: SoundRig, tmp_path: Path
 ) -> None:
