@@ -198,7 +198,7 @@ class GpioPins(Section):
         ge=0,
         le=31,
         examples=[0],
-        description="gpiochip number, on boards that are no Raspberry Pi",
+        description="gpiochip number; left out: the header's, by its label (Raspberry Pi only)",
     )
     brightness_percent: int = Field(100, ge=5, le=100, description="of all LEDs")
 

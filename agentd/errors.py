@@ -105,4 +105,8 @@ class ControlError(AgentdError):
 
 
 class GpioError(AgentdError):
-    """A pin or the GPIO chip cannot be used."""
+    """A pin or the GPIO chip cannot be used; `remedy` may be empty."""
+
+    def __init__(self, message: str, *, remedy: str = "") -> None:
+        super().__init__(message)
+        self.remedy = remedy

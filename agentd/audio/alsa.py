@@ -282,7 +282,14 @@ def refusal(pcm: str, code: int) -> AudioError:
             f"{pcm} is in use by another program. Stop it (`fuser -v /dev/snd/*` names it), "
             "or use a shared PCM such as default, dsnoop: or dmix:"
         )
-    if code in {errno.EACCES, errno.EPERM}:
+    if code == errno.EPERM:
+        # Of a device node only the device policy of the unit says so (kernel, devcgroup_check).
+        return AudioError(
+            f"{pcm}: the service may not open it (operation not permitted). "
+            "sudo systemctl restart agentd; "
+            "`systemctl show -p DeviceAllow agentd` must have char-116"
+        )
+    if code == errno.EACCES:
         return AudioError(
             f"{pcm}: permission denied. Let the user of the daemon into the group audio"
         )

@@ -96,6 +96,7 @@ def test_a_card_that_goes_while_it_is_listed_can_do_nothing(asound: Path) -> Non
     [
         (errno.EBUSY, DeviceBusy, "fuser"),
         (errno.EACCES, AudioError, "group audio"),
+        (errno.EPERM, AudioError, "systemctl restart agentd"),
         (errno.ENOENT, DeviceNotFound, "agentd devices"),
         (errno.ENODEV, DeviceNotFound, "Plug it in"),
         (errno.ETIMEDOUT, AudioError, "doctor"),

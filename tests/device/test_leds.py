@@ -159,7 +159,8 @@ def test_no_chip(events: list[Event], monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(event, GpioUnavailable)
     assert event.part == "status_led, mute_led"
     assert "gpiochip" in event.cause
-    assert "/dev/gpiochip0" in event.remedy
+    assert "no GPIO chip" in event.cause
+    assert "leave [gpio] empty" in event.remedy
     with pytest.raises(GpioError, match="gpiochip0"):
         turn_off(GpioPins(status_led=25, chip=0))
 
@@ -178,7 +179,7 @@ def test_default_factory_without_a_chip(
     assert lights.kind is LightKind.NONE
     (event,) = events
     assert isinstance(event, GpioUnavailable)
-    assert "/dev/gpiochip0" in event.remedy
+    assert "python3-lgpio" in event.remedy or "leave [gpio] empty" in event.remedy
 
 
 def test_chip_lost_while_running(chip: Any, events: list[Event]) -> None:
@@ -216,7 +217,11 @@ def test_environment_chooses_the_factory(chip: Any) -> None:
         ("'GPIO busy'", "Another program"),
         ("[Errno 13] Permission denied: '/dev/gpiochip0'", "group gpio"),
         ("unable to locate Pi revision in /proc/device-tree", "gpio.chip"),
-        ("No module named 'gpiozero'", "Install"),
+        ("No module named 'gpiozero'", "Install python3-gpiozero"),
+        (
+            "Unable to load any pin factory!; Falling back from lgpio: No module named 'lgpio'",
+            "Install python3-lgpio",
+        ),
         ("something else", "BCM"),
     ],
 )

@@ -213,7 +213,7 @@ def test_no_gpio_chip(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("lgpio", reason="no lgpio for this Python: that is named instead")
     monkeypatch.delenv("GPIOZERO_PIN_FACTORY", raising=False)
     found = system.check_pins(GpioPins(status_led=25, chip=0))
-    names(found, "status_led (pin 25)", "/dev/gpiochip0 exists")
+    names(found, "status_led (pin 25)", "no GPIO chip", "leave [gpio] empty")
 
 
 def test_a_pin_that_is_taken(mock_chip: Any) -> None:

@@ -48,23 +48,44 @@ def test_a_blocked_event_loop_is_ended_with_a_traceback_and_resumes(
 ) -> None:
     """P1: a callback that never returns. The journal shows where the loop stood still."""
     speaker.unit(WatchdogSec="5")
-    machine.run("systemctl restart agentd")
-    speaker.wait_connected()
-    speaker.keep_a_handle(speech)
-    cursor, restarts = machine.cursor(), speaker.restarts
-    machine.inject(
-        speaker.pid,
-        "import asyncio, threading\n"
-        "def sit_forever(): threading.Event().wait()\n"
-        "asyncio.get_running_loop().call_soon_threadsafe(sit_forever)",
-    )
-    machine.wait_event("ready", after=cursor)
-    machine.wait_event("resumed", after=cursor)
-    text = text_after(machine, cursor)
-    assert speaker.restarts == restarts + 1
+    with speaker.injectable() as inject:
+        speaker.keep_a_handle(speech)
+        cursor, restarts = machine.cursor(), speaker.restarts
+        inject(
+            "import asyncio, threading\n"
+            "def sit_forever(): threading.Event().wait()\n"
+            "asyncio.get_running_loop().call_soon_threadsafe(sit_forever)\n"
+        )
+        machine.wait_event("ready", after=cursor)
+        machine.wait_event("resumed", after=cursor)
+        text = text_after(machine, cursor)
+        assert speaker.restarts == restarts + 1
     stack = text.partition("Current thread")[2].partition("Extension modules")[0]
     assert "Fatal Python error: Aborted" in text
-    assert re.search(r'File "<string>", line 2 in sit_forever\n.*asyncio/events.py', stack), text
+    assert re.search(r'File "<injected>", line 2 in sit_forever\n.*asyncio/events.py', stack), text
+
+
+def test_memory_without_end_ends_the_daemon_alone_and_it_resumes(
+    speaker: Speaker, machine: Machine, speech: Path, suite: str
+) -> None:
+    """P1: a leak is stopped by the unit's own limit: the kernel ends this process and no other.
+
+    Where the kernel has no memory controller, the allocation fails instead (LimitDATA=).
+    """
+    with speaker.injectable() as inject:
+        speaker.keep_a_handle(speech)
+        cursor, restarts = machine.cursor(), speaker.restarts
+        used = machine.run(f"awk '/VmData|VmRSS/ {{print $2}}' /proc/{speaker.pid}/status").split()
+        figures.note(suite, "VmData and RSS in conversation, KiB", " ".join(used))
+        inject("kept = []\nwhile True:\n    kept.append(b'x' * 1048576)\n")
+        machine.wait_event("ready", after=cursor)
+        machine.wait_event("resumed", after=cursor)
+        text = text_after(machine, cursor)
+        assert speaker.restarts == restarts + 1
+    figures.note(suite, "memory without end", "killed" if "oom-kill" in text else "MemoryError")
+    assert "oom-kill" in text or "MemoryError" in text
+    assert machine.active("emulator")
+    assert machine.active("rig-sound")
 
 
 def test_a_hung_sound_server_does_not_leave_it_deaf_and_healthy(

@@ -28,7 +28,7 @@ await() { # await SECONDS EVENT
     echo "never: $2"; journalctl --no-pager -u agentd -n 40
 }
 classes() { awk '/^Block/ {exit} $2 == "alsa" || $2 == "gpiochip" {print $2}' /proc/devices; }
-apt-get -q -y --no-download install /srv/agentd.deb > /run/apt 2>&1 || cat /run/apt
+apt-get -q -y install /srv/agentd.deb > /run/apt 2>&1 || cat /run/apt
 systemctl start by-name
 echo "before: $(classes | xargs)"
 await 120 capture_lost

@@ -204,34 +204,6 @@ class Machine(Guest):
         """Return a file, whatever is in it."""
         return base64.b64decode(self.run(f"base64 -w0 {shlex.quote(path)}"))
 
-    # ── processes ───────────────────────────────────────────────────────────────────────────────
-
-    def outer_pid(self, pid: int) -> int:
-        """Return the id that a process of the machine has outside of it."""
-        space = Path(f"/proc/{self._leader}/ns/pid").readlink()
-        for process in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                ids = (process / "status").read_text().partition("NSpid:")[2].splitlines()[0]
-                if (process / "ns/pid").readlink() == space and ids.split()[-1] == str(pid):
-                    return int(process.name)
-        raise AssertionError(f"the machine has no process {pid}")
-
-    def inject(self, pid: int, code: str) -> None:
-        """Run Python code in the main thread of a running interpreter, from a debugger outside.
-
-        The program needs no hook for it: its interpreter exports what embedding needs.
-        """
-        steps = [
-            "set $held = (int)PyGILState_Ensure()",
-            f"print (int)PyRun_SimpleString({json.dumps(code)})",
-            "call (void)PyGILState_Release($held)",
-        ]
-        command = ["gdb", "-nx", "-batch", "-p", str(self.outer_pid(pid))]
-        for step in steps:
-            command += ["-ex", step]
-        result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-        assert "$1 = 0" in result.stdout, result.stdout + result.stderr
-
     # ── the journal ─────────────────────────────────────────────────────────────────────────────
 
     def cursor(self) -> str:

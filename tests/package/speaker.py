@@ -64,6 +64,17 @@ print(link.makefile().readline())
 """
 
 
+# Beside the installed libraries, where every process of that environment reads it (`site`).
+_HOOK_FOLDER = "/usr/lib/agentd/lib/python3.*/site-packages"
+_HOOK = """\
+import signal
+def _run(*_):
+    with open("/run/agentd/injected") as file:
+        exec(compile(file.read(), "<injected>", "exec"), {})
+signal.signal(signal.SIGUSR2, _run)
+"""
+
+
 class Speaker:
     """The machine, its sound card and its service."""
 
@@ -104,6 +115,30 @@ class Speaker:
         if lines:
             self.machine.write(path, f"[Service]\n{lines}")
         self.machine.run(f"{'' if lines else f'rm -f {path}; '}systemctl daemon-reload")
+
+    @contextlib.contextmanager
+    def injectable(self) -> Iterator[Callable[[str], None]]:
+        """Let code be run in the daemon's main thread; call what this gives with the code.
+
+        The daemon is the installed one, in its own sandbox; a signal handler from a `.pth` file is
+        all that is added. No debugger: some processors refuse to let one write registers.
+        """
+        machine = self.machine
+        hook = f'cd {_HOOK_FOLDER} && rm -rf "$PWD"/_agentd_injection.p*'
+        machine.run(f"cd {_HOOK_FOLDER} && cat > _agentd_injection.py", stdin=_HOOK.encode())
+        machine.run(f"cd {_HOOK_FOLDER} && echo import _agentd_injection > _agentd_injection.pth")
+        machine.run("systemctl restart agentd")
+        self.wait_connected()
+
+        def inject(code: str) -> None:
+            machine.write("/run/agentd/injected", code)
+            machine.run("systemctl kill --kill-whom=main -s USR2 agentd")
+
+        try:
+            yield inject
+        finally:
+            machine.run(f"{hook} && systemctl restart agentd")
+            self.wait_connected()
 
     def start_service(self, key: str = KEY, options: str = "") -> None:
         """Start the Live API anew, for one key."""
