@@ -57,9 +57,9 @@ class Live(Section):
     )
     base_url: str | None = Field(
         None,
-        pattern=r"^https?://[^\s]+$",
+        min_length=1,
         examples=["https://127.0.0.1:9443"],
-        description="another endpoint: emulator or proxy",
+        description="another endpoint (https): emulator or gateway",
     )
     project: str | None = Field(
         None, min_length=1, examples=["my-project"], description="Vertex: Google Cloud project"

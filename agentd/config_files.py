@@ -20,6 +20,7 @@ from agentd.config import GpioPins, Settings, context_window_tokens
 from agentd.config_fields import describe_range, find_field, find_section, walk_fields
 from agentd.errors import ConfigError, ConfigProblem
 from agentd.named_files import FileRefused, read_toml
+from agentd.net.way import address_trouble
 from agentd.service.text import safe_text
 
 SYSTEM_CONFIG = Path("/etc/agentd/agentd.toml")
@@ -205,6 +206,7 @@ def _cross_checks(
         )
 
     live, compression = settings.live, settings.live.compression
+    yield from _address_problem(live.base_url, problem)
     window = context_window_tokens(live.model)
     if compression.target_tokens >= compression.trigger_tokens:
         yield problem(
@@ -250,6 +252,12 @@ def _cross_checks(
             "is the file that is captured from",
             "Give the reply another file",
         )
+
+
+def _address_problem(url: str | None, problem: Any) -> Iterator[ConfigProblem]:
+    if url is not None and (trouble := address_trouble(url)):
+        remedy = "Write https://HOST[:PORT], such as https://127.0.0.1:9443, or remove it"
+        yield problem("live.base_url", url, trouble, f"{remedy} for Google's own endpoint")
 
 
 def _pin_conflicts(pins: GpioPins, problem: Any) -> Iterator[ConfigProblem]:

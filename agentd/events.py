@@ -458,6 +458,7 @@ class Disconnected(Event):
     close_code: int  # WebSocket close code or HTTP status; 0 when there was none
     reason: str  # the peer's words, bounded and stripped of control characters
     retry_in_s: float
+    remedy: str = ""  # what to do about it; empty when agentd ended it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -472,11 +473,11 @@ class Released(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused(Event):
-    """The service refuses us for a reason that a person must fix."""
+    """There is no connection for a reason that a person must fix, here or at the service."""
 
     name = "refused"
     level = logging.ERROR
-    template = "the service refuses: {cause}. {remedy}"
+    template = "cannot connect: {cause}. {remedy}"
     cause: str
     remedy: str
 

@@ -6,36 +6,36 @@ The shells here ask; the judges below them decide what an answer means.
 from __future__ import annotations
 
 import asyncio
-import errno
 import ipaddress
-import os
 import socket
 import ssl
-import urllib.request
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from urllib.parse import urlsplit
 
 from agentd.clock import WallTime
 from agentd.config import Settings
 from agentd.doctor.findings import Finding, fail, ok, skipped, warn
+from agentd.live.causes import BY_NAME
 from agentd.live.commands import SetupPlan
-from agentd.live.connection import endpoint, tls_context
-from agentd.live.failures import Failure, classify
+from agentd.live.connection import (
+    HAPPY_EYEBALLS_DELAY_S,
+    endpoint,
+    host_of,
+    proxy_of,
+    way,
+)
+from agentd.live.failures import Failure, Kind, Phase, Verdict, classify
 from agentd.live.link import Connector, LinkFailed
+from agentd.net.trust import TrustError, directory_trouble, tls_context
+from agentd.net.way import Proxy, address_trouble
 
 DNS_S = 12.0
 TLS_S = 8.0
+ADDRESS_S = 3.0  # for the TCP connection to one address
 EARLIEST_UNIX_S = 1_735_689_600.0  # 2025: no clock of a machine that runs this is before it
 
-_SET_CLOCK = (
-    "Set the clock: `sudo timedatectl set-ntp true`, and let NTP (UDP port 123) through the router"
-)
-_SIGN_IN = (
-    "Sign in to this network with a browser, use another one, or, if it is your own proxy, "
-    "name its certificate in SSL_CERT_FILE"
-)
+_SET_CLOCK = BY_NAME["clock not set"].remedy.partition(". ")[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,30 +46,62 @@ class Target:
     port: int
     is_ours: bool  # live.base_url or a variable names it: it may be mistyped
 
-    @property
-    def setting(self) -> str:
-        """Return what to check when it is wrong."""
-        return "live.base_url" if self.is_ours else "the network"
-
 
 def target_of(settings: Settings) -> Target:
-    """Return the host that is dialled with these settings."""
+    """Return the host that is dialled with these settings; without a host if it is malformed."""
     named = endpoint(settings)
-    if named:
-        parts = urlsplit(named)
-        return Target(parts.hostname or "", parts.port or 443, is_ours=True)
-    live = settings.live
-    if live.backend == "vertex":
-        region = "" if live.location == "global" else f"{live.location}-"
-        return Target(f"{region}aiplatform.googleapis.com", 443, is_ours=False)
-    return Target("generativelanguage.googleapis.com", 443, is_ours=False)
+    if named and address_trouble(named):
+        return Target("", 0, is_ours=True)
+    return Target(*host_of(settings), is_ours=bool(named))
 
 
-def proxy_for(target: Target) -> str:
-    """Return the proxy that the SDK would use, or nothing."""
-    if urllib.request.proxy_bypass(target.host):
-        return ""
-    return urllib.request.getproxies().get("https", "")
+def proxy_for(target: Target) -> Proxy:
+    """Return the proxy that the session uses, or none."""
+    return proxy_of(target.host, target.port)
+
+
+def found_by(
+    check: str, target: Target, failure: Failure, cause: str, wall: WallTime | None = None
+) -> Finding:
+    """Return the finding of a failure, with the remedy that the journal has for it."""
+    verdict = judge(failure, wall, is_ours=target.is_ours)
+    return fail(check, cause, verdict.remedy, kind=verdict.cause)
+
+
+def judge(failure: Failure, wall: WallTime | None, *, is_ours: bool) -> Verdict:
+    """Class a failure as a session without a handle would; `wall` judges dates."""
+    return classify(
+        failure,
+        with_handle=False,
+        clock_synchronised=wall is None or (wall.synchronised and wall.unix_s >= EARLIEST_UNIX_S),
+        own_endpoint=is_ours,
+    )
+
+
+# ── the environment ───────────────────────────────────────────────────────────────────────────
+
+
+def check_environment(settings: Settings) -> list[Finding]:
+    """Judge the endpoint's address, the proxy and the trusted certificates; nothing is dialled."""
+    target = target_of(settings)
+    found = []
+    try:
+        proxy = way(settings)
+    except LinkFailed as error:
+        check = "proxy" if error.failure.phase is Phase.PROXY else "dns"
+        found.append(found_by(check, target, error.failure, error.failure.reason))
+    else:
+        if proxy.url:
+            found.append(ok("proxy", f"{proxy.variable} leads through {proxy.address}"))
+    try:
+        tls_context()
+    except TrustError as error:
+        failure = Failure(Phase.HANDSHAKE, Kind.TRUST)
+        found.append(found_by("trust", target, failure, str(error)))
+    else:
+        if trouble := directory_trouble():
+            found.append(warn("trust", trouble, BY_NAME["trust store"].remedy))
+    return found
 
 
 # ── clock ─────────────────────────────────────────────────────────────────────────────────────
@@ -117,16 +149,13 @@ async def check_name(target: Target, ask: Resolve = resolve) -> Finding:
 def judge_no_name(target: Target, error: OSError) -> Finding:
     """Judge a failed look-up."""
     words = (error.strerror or str(error) or "no answer in time").lower()
-    if isinstance(error, socket.gaierror) and error.errno == socket.EAI_NONAME and target.is_ours:
-        return fail(
-            "dns", f"{target.host} does not exist ({words})", "Correct the name in live.base_url"
-        )
-    return fail(
-        "dns",
-        f"{target.host} cannot be looked up ({words})",
-        "Connect to a network that has a name server: `ip route` must show a default route, "
-        "/etc/resolv.conf a nameserver",
-    )
+    failure = Failure(Phase.HANDSHAKE, Kind.DNS)
+    if isinstance(error, socket.gaierror):
+        from agentd.live.dial_errors import dial_failure
+
+        failure = dial_failure(error, Phase.HANDSHAKE)
+    what = "does not exist" if failure.kind is Kind.NO_NAME else "cannot be looked up"
+    return found_by("dns", target, failure, f"{target.host} {what} ({words})")
 
 
 # ── certificate ───────────────────────────────────────────────────────────────────────────────
@@ -134,43 +163,58 @@ def judge_no_name(target: Target, error: OSError) -> Finding:
 
 @dataclass(frozen=True, slots=True)
 class Handshake:
-    """How a TLS handshake came out; `verify_code` is OpenSSL's (X509_V_ERR_…)."""
+    """How a TLS handshake came out; `silent` are addresses that gave no answer to TCP."""
 
-    connected: bool = True
-    tls: bool = True
-    verify_code: int = 0
-    words: str = ""
+    failure: Failure | None = None
     issuer: str = ""
     version: str = ""
+    silent: tuple[str, ...] = ()
 
 
 async def shake_hands(target: Target) -> Handshake:
     """Connect and do a TLS handshake with the trust that the session uses."""
+    from agentd.live.dial_errors import dial_failure
+
+    silent = await _silent_addresses(target)
     try:
         async with asyncio.timeout(TLS_S):
             _, writer = await asyncio.open_connection(
-                target.host, target.port, ssl=tls_context(), server_hostname=target.host
+                target.host,
+                target.port,
+                ssl=tls_context(),
+                server_hostname=target.host,
+                happy_eyeballs_delay=HAPPY_EYEBALLS_DELAY_S,
             )
             version = str(writer.get_extra_info("ssl_object").version())
             writer.transport.abort()
-    except ssl.SSLCertVerificationError as error:
-        issuer = await _issuer(target)
-        return Handshake(
-            verify_code=error.verify_code, words=str(error.verify_message), issuer=issuer
-        )
-    except (ssl.SSLError, ConnectionResetError, EOFError) as error:
-        return Handshake(tls=False, words=str(getattr(error, "reason", None) or error))
-    except TimeoutError:
-        return Handshake(connected=False, words="no answer in time")
-    except OSError as error:
-        return Handshake(connected=False, words=_words(error))
-    return Handshake(version=version)
+    except (OSError, EOFError, TrustError) as error:
+        failure = dial_failure(error, Phase.HANDSHAKE)
+    else:
+        return Handshake(version=version, silent=silent)
+    issuer = await _issuer(target) if failure.kind is Kind.CERTIFICATE else ""
+    return Handshake(failure, issuer, silent=silent)
 
 
-def _words(error: OSError) -> str:
-    if error.errno == errno.ECONNREFUSED:
-        return "connection refused"
-    return (os.strerror(error.errno) if error.errno else str(error)).lower()
+async def _silent_addresses(target: Target) -> tuple[str, ...]:
+    """Return the addresses that give no answer at all, each tried by itself."""
+    try:
+        addresses = await resolve(target.host, target.port)
+    except OSError:
+        return ()
+
+    async def is_silent(address: str) -> bool:
+        try:
+            async with asyncio.timeout(ADDRESS_S):
+                _, writer = await asyncio.open_connection(address, target.port)
+        except TimeoutError:
+            return True
+        except OSError:
+            return False
+        writer.transport.abort()
+        return False
+
+    answers = await asyncio.gather(*(is_silent(address) for address in addresses))
+    return tuple(one for one, silent in zip(addresses, answers, strict=True) if silent)
 
 
 async def _issuer(target: Target) -> str:
@@ -190,64 +234,47 @@ async def _issuer(target: Target) -> str:
         return ""
 
 
-_NOT_YET, _EXPIRED, _WRONG_NAMES = 9, 10, (62, 64)
-
-
 def judge_handshake(target: Target, found: Handshake, wall: WallTime) -> Finding:
     """Judge what stands between here and the service."""
     where = f"{target.host}:{target.port}"
-    if not found.connected:
-        if found.words == "connection refused":
-            remedy = (
-                "Start what should listen there, or correct live.base_url"
-                if target.is_ours
-                else "Let TCP port 443 through the firewall"
-            )
-            return fail("tls", f"nobody listens at {where} (connection refused)", remedy)
-        return fail(
+    if found.failure is not None:
+        words = _handshake_words(target, found.failure, found, wall)
+        return found_by("tls", target, found.failure, words, wall)
+    well = f"{where}: {found.version}, certificate trusted"
+    if found.silent:
+        return warn(
             "tls",
-            f"{where} cannot be reached ({found.words})",
-            "Check the network (`ip route get 1.1.1.1`) and let TCP port 443 through the firewall",
+            f"{well}; no answer from {', '.join(found.silent)}: agentd goes by the others",
+            "Mend that way in the router, or stop announcing it"
+            " (an IPv6 that leads nowhere slows down every program)",
+            silent=len(found.silent),
         )
-    if not found.tls:
-        return fail("tls", f"{where} does not speak TLS ({found.words})", _no_tls_remedy(target))
-    if found.verify_code == 0:
-        return ok("tls", f"{where}: {found.version}, certificate trusted")
-    return _judge_certificate(target, found, wall)
+    return ok("tls", well)
 
 
-def _no_tls_remedy(target: Target) -> str:
-    return f"Correct live.base_url, or: {_SIGN_IN}" if target.is_ours else _SIGN_IN
-
-
-def _judge_certificate(target: Target, found: Handshake, wall: WallTime) -> Finding:
-    clock_is_wrong = wall.unix_s < EARLIEST_UNIX_S or not wall.synchronised
-    if found.verify_code in (_NOT_YET, _EXPIRED):
-        word = "not yet valid" if found.verify_code == _NOT_YET else "expired"
-        cause = f"the certificate of {target.host} is {word}"
-        if clock_is_wrong:
-            return fail("tls", f"{cause} by a clock that is not set", _SET_CLOCK)
-        who = "Whoever runs it must renew it" if target.is_ours else _SIGN_IN
-        return fail("tls", f"{cause}, and the clock is right", who)
-    if found.verify_code in _WRONG_NAMES:
-        return fail("tls", f"the certificate is for another name than {target.host}", _SIGN_IN)
+def _handshake_words(target: Target, failure: Failure, found: Handshake, wall: WallTime) -> str:
+    where, reason = f"{target.host}:{target.port}", failure.reason.lower()
+    verdict = judge(failure, wall, is_ours=target.is_ours)
+    dated = "expired" if failure.kind is Kind.EXPIRED else "not yet valid"
+    certificate = f"the certificate of {target.host}"
     by = f" by {found.issuer}" if found.issuer else ""
-    return fail(
-        "tls", f"intercepted: the certificate is signed{by}, which nothing trusts", _SIGN_IN
-    )
+    silent = f" (no answer from {', '.join(found.silent)})" if found.silent else f" ({reason})"
+    words = {
+        "clock not set": f"{certificate} is {dated} by a clock that is not set",
+        "certificate expired": f"{certificate} is {dated}, and the clock is right",
+        "certificate not yet valid": f"{certificate} is {dated}, and the clock is right",
+        "certificate name": f"the certificate is for another name than {target.host}",
+        "certificate": f"intercepted: the certificate is signed{by}, which nothing trusts"
+        f" ({reason})",
+        "port refused": f"nobody listens at {where} (connection refused)",
+        "no tls": f"{where} does not speak TLS ({reason})",
+        "timeout": f"{where} cannot be reached{silent}",
+        "trust store": failure.reason,
+    }
+    return words.get(verdict.cause) or f"{where}: {verdict.cause}{silent}"
 
 
 # ── session ───────────────────────────────────────────────────────────────────────────────────
-
-REMEDIES = {
-    "credential refused": "Put a valid key in place (`sudo agentd-set-key`)",
-    "quota": "Wait, or raise the quota of the project at its provider",
-    "overloaded": "Wait: the service is busy, agentd keeps trying",
-    "timeout": "Check the firewall and proxy; if other devices work, wait for the service",
-    "service error": "Wait: the service has a fault, agentd keeps trying",
-    "unreachable": "Check the network (`ip route get 1.1.1.1`)",
-    "setup refused": "Check the [live] section against the model's documentation",
-}
 
 
 async def check_session(settings: Settings, connector: Connector, wall: WallTime) -> Finding:
@@ -263,12 +290,12 @@ async def check_session(settings: Settings, connector: Connector, wall: WallTime
 
 def judge_session(settings: Settings, failure: Failure, wall: WallTime) -> Finding:
     """Judge a setup that was refused."""
-    verdict = classify(failure, with_handle=False, clock_synchronised=wall.synchronised)
+    verdict = judge(failure, wall, is_ours=bool(endpoint(settings)))
     code = f" (code {failure.code})" if failure.code else ""
     reason = f": {failure.reason}" if failure.reason else ""
-    remedy = REMEDIES.get(verdict.cause) or verdict.remedy or "Look at `journalctl -u agentd`"
     subject = f"{settings.live.model}: " if verdict.cause == "model refused" else ""
     cause = f"{subject}{verdict.cause}{code}{reason}"
+    remedy = verdict.remedy.removeprefix(f"{failure.reason}. ")  # the cause says it already
     return fail("session", cause, remedy, code=failure.code, kind=verdict.cause)
 
 

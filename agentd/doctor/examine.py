@@ -266,15 +266,24 @@ class Examination:
     async def _network(self, status: live.Status | None) -> None:
         settings, wall = self._settings, self._machine.clock.wall()
         target = endpoint.target_of(settings)
-        proxy = endpoint.proxy_for(target)
-        blocked: Finding | None = None
-        if proxy:
+        environment = endpoint.check_environment(settings)
+        self._add(*environment)
+        blocked = next((one for one in environment if one.result is Result.FAIL), None)
+        if blocked is not None:
+            self._add(
+                *(
+                    skipped(check, f"not tried, because of {blocked.check}")
+                    for check in ("dns", "tls")
+                    if check != blocked.check
+                )
+            )
+        elif endpoint.proxy_for(target).url:
             self._add(skipped("dns", "the proxy does that"), skipped("tls", "through the proxy"))
         else:
             blocked = await self._path(target)
-        if blocked is not None:
-            if blocked.check == "dns":
+            if blocked is not None and blocked.check == "dns":
                 self._add(skipped("tls", "not tried without an address"))
+        if blocked is not None:
             self._add(endpoint.without_session(blocked))
             return
         told = live.session_of_status(status) if status is not None else None

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from agentd.audio.formats import SILENCE_DBFS
-from agentd.doctor.endpoint import REMEDIES
 from agentd.doctor.findings import Finding, fail, ok, skipped, warn
 
 Status = Mapping[str, Any]
@@ -98,7 +97,7 @@ def session_of_status(status: Status) -> Finding | None:
     cause = session.get("trouble")
     if not cause:
         return None
-    remedy = REMEDIES.get(cause, f"{_JOURNAL}refused says what to do")
+    remedy = session.get("remedy") or f"{_JOURNAL}disconnected says what to do"
     if session.get("retry_in_s") is not None:
         told = f"not connected ({cause}), next try in {session['retry_in_s']:.0f} s"
         return fail("session", told, remedy, kind=cause)

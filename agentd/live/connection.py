@@ -17,23 +17,30 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import importlib.util
 import json
 import os
 import re
-import ssl
+import socket
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from agentd.config import Settings
 from agentd.credentials import Credentials, find_credentials
 from agentd.errors import CredentialError
 from agentd.live.commands import SetupPlan
-from agentd.live.failures import Phase
+from agentd.live.failures import Failure, Kind, Phase, safe_reason
 from agentd.live.link import LinkFailed
 from agentd.live.tools import Toolbox
+from agentd.net.trust import directory_trouble, tls_context
+from agentd.net.way import DIRECT, Proxy, address_trouble, proxy_for
 
 if TYPE_CHECKING:
+    import ssl
+
     from google.genai import Client
 
     from agentd.live.genai_link import GenaiLink
@@ -42,7 +49,9 @@ if TYPE_CHECKING:
 MAX_FRAME_BYTES = 2 << 20  # replies come in pieces of some kB; the SDK's 1 MiB killed sessions
 CLOSE_TIMEOUT_S = 1.0
 SWITCHING_PROTOCOLS = 101
-SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
+HAPPY_EYEBALLS_DELAY_S = 0.25  # what RFC 8305 recommends
+NAME_AGAIN_S = 1.0  # for a look-up that should come from a cache
+MULTI_REGIONS = ("us", "eu")  # as in the SDK
 
 FindCredentials = Callable[[str], Credentials]
 
@@ -50,10 +59,12 @@ FindCredentials = Callable[[str], Credentials]
 def endpoint(settings: Settings, environ: Mapping[str, str] | None = None) -> str:
     """Return the base URL that is dialled, or nothing for Google's own (the SDK's order)."""
     env = os.environ if environ is None else environ
-    name = (
-        "GOOGLE_VERTEX_BASE_URL" if settings.live.backend == "vertex" else "GOOGLE_GEMINI_BASE_URL"
-    )
-    return settings.live.base_url or env.get(name, "")
+    return settings.live.base_url or env.get(_base_url_variable(settings), "")
+
+
+def _base_url_variable(settings: Settings) -> str:
+    vertex = settings.live.backend == "vertex"
+    return "GOOGLE_VERTEX_BASE_URL" if vertex else "GOOGLE_GEMINI_BASE_URL"
 
 
 def api_version(settings: Settings) -> str:
@@ -62,20 +73,26 @@ def api_version(settings: Settings) -> str:
     return "v1beta1" if settings.live.backend == "vertex" and version == "v1beta" else version
 
 
-def tls_context() -> ssl.SSLContext:
-    """Return a context that trusts what the SDK trusts: SSL_CERT_FILE, else certifi.
+def proxy_of(host: str, port: int, environ: Mapping[str, str] | None = None) -> Proxy:
+    """Return the proxy for a host, judged by the environment and what is installed here."""
+    env = os.environ if environ is None else environ
+    return proxy_for(host, port, env, socks=importlib.util.find_spec("python_socks") is not None)
 
-    Without SSL_CERT_FILE it trusts what this machine trusts as well: a household's own proxy.
-    """
-    import certifi
 
-    own = os.environ.get("SSL_CERT_FILE")
-    context = ssl.create_default_context(
-        cafile=own or certifi.where(), capath=os.environ.get("SSL_CERT_DIR")
-    )
-    if not own:
-        context.load_default_certs()
-    return context
+def host_of(settings: Settings) -> tuple[str, int]:
+    """Return host and port that are dialled."""
+    named = endpoint(settings)
+    if named:
+        parts = urlsplit(named)
+        return parts.hostname or "", parts.port or 443
+    live = settings.live
+    if live.backend == "developer":
+        return "generativelanguage.googleapis.com", 443
+    if live.location == "global":
+        return "aiplatform.googleapis.com", 443
+    if live.location in MULTI_REGIONS:
+        return f"aiplatform.{live.location}.rep.googleapis.com", 443
+    return f"{live.location}-aiplatform.googleapis.com", 443
 
 
 class GenaiConnector:
@@ -85,6 +102,8 @@ class GenaiConnector:
         self._toolbox = toolbox
         self._find = find
         self._tls: ssl.SSLContext | None = None
+        self._login: Any = None  # google-auth's credentials, if they make tokens
+        self._proxy = DIRECT
         self._client: Client | None = None
         self._client_key: object = None
         self._sockets: list[LiveWebSocket] = []  # WebSockets made by the dial under way
@@ -103,16 +122,37 @@ class GenaiConnector:
         self._sockets.clear()
         bound_s = live.connect_timeout_s + live.setup_timeout_s
         try:
+            self._proxy = way(plan.settings)
             if self._tls is None:
                 await self.warm_up()
             async with asyncio.timeout(bound_s):
                 return await self._dial(plan)
         except Exception as error:
-            from agentd.live.dial_errors import dial_failure
+            raise LinkFailed(await self._failure(error, plan.settings)) from error
 
-            raise LinkFailed(dial_failure(error, self._phase())) from error
+    async def _failure(self, error: Exception, settings: Settings) -> Failure:
+        """Say what an exception means, with what is known of how far the dial had come."""
+        from agentd.live.dial_errors import dial_failure
+
+        if isinstance(error, LinkFailed):
+            return error.failure
+        failure = dial_failure(error, self._phase())
+        if failure.kind is Kind.CERTIFICATE and (trouble := directory_trouble()):
+            return replace(failure, kind=Kind.TRUST, reason=trouble)
+        if failure.kind is Kind.TIMEOUT and not self._sockets:
+            host, port = host_of(settings)
+            if self._proxy.url:
+                host, port = self._proxy.host, self._proxy.port
+            failure = await _silence(failure, host, port)
+        if failure.phase is not Phase.PROXY:
+            return failure
+        variable, address = self._proxy.variable, self._proxy.address
+        reason = safe_reason(f"{variable} ({address}): {failure.reason}")
+        return replace(failure, variable=variable, reason=reason)
 
     def _phase(self) -> Phase:
+        if self._proxy.url and not self._sockets:
+            return Phase.PROXY
         responses = [websocket.response for websocket in self._sockets]
         upgraded = any(r is not None and r.status_code == SWITCHING_PROTOCOLS for r in responses)
         return Phase.SETUP if upgraded else Phase.HANDSHAKE
@@ -123,12 +163,24 @@ class GenaiConnector:
 
         settings = plan.settings
         client = await asyncio.to_thread(self._client_for, settings)
+        if self._login is not None:
+            await self._log_in(settings.live.connect_timeout_s)
         context = client.aio.live.connect(
             model=settings.live.model, config=connect_config(plan, self._toolbox)
         )
         session = await context.__aenter__()
         websocket = self._sockets[-1]
         return GenaiLink(session, websocket, context.__aexit__)
+
+    async def _log_in(self, bound_s: float) -> None:
+        from agentd.live.google_login import log_in
+
+        try:
+            async with asyncio.timeout(bound_s):
+                await asyncio.to_thread(log_in, self._login, bound_s)
+        except TimeoutError as error:
+            reason = f"no token within {bound_s:g} s"
+            raise LinkFailed(Failure(Phase.HANDSHAKE, Kind.TOKEN, reason=reason)) from error
 
     def _client_for(self, settings: Settings) -> Client:
         """Return a client for credentials read just now; the last one if nothing has changed."""
@@ -153,7 +205,12 @@ class GenaiConnector:
         options = types.HttpOptions(
             base_url=endpoint(settings) or None,
             api_version=api_version(settings),
+            # The SDK's REST clients are never used. Left alone they read the proxy variables, and
+            # one that they do not understand raises here, also where no_proxy exempts the host.
+            client_args={"trust_env": False, "verify": self._tls},
             async_client_args={
+                "trust_env": False,
+                "proxy": self._proxy.url or None,
                 "ssl": self._tls,
                 "verify": self._tls,  # saves the SDK's REST client, never used, its own context
                 "compression": None,  # audio does not shrink; deflate doubles the cost of a message
@@ -169,17 +226,72 @@ class GenaiConnector:
                 ),
             },
         )
+        self._login = None
         if live.backend == "developer":
-            return genai.Client(vertexai=False, api_key=found.api_key, http_options=options)
-        if found.api_key is not None and live.project is None:
-            return genai.Client(vertexai=True, api_key=found.api_key, http_options=options)
-        return genai.Client(
-            vertexai=True,
-            project=live.project or _project_of(found),
-            location=live.location,
-            credentials=_google_credentials(found),
-            http_options=options,
-        )
+            client = genai.Client(vertexai=False, api_key=found.api_key, http_options=options)
+        elif found.api_key is not None and live.project is None:
+            client = genai.Client(vertexai=True, api_key=found.api_key, http_options=options)
+        else:
+            from agentd.live.google_login import google_credentials
+
+            project = live.project or _project_of(found)
+            self._login = google_credentials(found)
+            client = genai.Client(
+                vertexai=True,
+                project=project,
+                location=live.location,
+                credentials=self._login,
+                http_options=options,
+            )
+        self._race_addresses(client)
+        return client
+
+    def _race_addresses(self, client: Client) -> None:
+        """Try the next address after a quarter of a second (RFC 8305, section 5).
+
+        asyncio does it if it is asked to, and websockets hands on what it does not know itself. The
+        SDK keeps only what stands in the signature of websockets' `connect` (3.4.0), so this goes
+        where it keeps the rest.
+        """
+        options = client._api_client._websocket_ssl_ctx  # noqa: SLF001
+        options["happy_eyeballs_delay"] = HAPPY_EYEBALLS_DELAY_S
+        if self._proxy.scheme == "https":
+            options["proxy_ssl"] = self._tls
+
+
+async def _silence(failure: Failure, host: str, port: int) -> Failure:
+    """Say who it is that gave no answer before a TCP connection stood: a name server, or a host."""
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(NAME_AGAIN_S):
+            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError:
+        reason = f"no answer from the name server about {host}"
+        return replace(failure, kind=Kind.DNS, reason=safe_reason(reason))
+    addresses = ", ".join(dict.fromkeys(str(one[4][0]) for one in found[:4]))
+    return replace(
+        failure, kind=Kind.UNREACHABLE, reason=safe_reason(f"no answer from {addresses}")
+    )
+
+
+def way(settings: Settings) -> Proxy:
+    """Return the proxy of the way to the service, or none; judge the way before it is gone.
+
+    Raises:
+        LinkFailed: the endpoint's address or a proxy variable cannot be used.
+    """
+    named = endpoint(settings)
+    if named and (trouble := address_trouble(named)):
+        source = "live.base_url" if settings.live.base_url else _base_url_variable(settings)
+        shown = named if "@" not in named else "…"  # before it there may be a login
+        reason = safe_reason(f"{source} = {shown}: {trouble}")
+        raise LinkFailed(Failure(Phase.HANDSHAKE, Kind.ADDRESS, reason=reason))
+    proxy = proxy_of(*host_of(settings))
+    if proxy.trouble:
+        reason, variable = proxy.trouble, proxy.variable
+        kind = Kind.PROXY_SETTING
+        raise LinkFailed(Failure(Phase.PROXY, kind, reason=reason, variable=variable))
+    return proxy
 
 
 def _import_sdk() -> ssl.SSLContext:
@@ -209,16 +321,3 @@ def _project_of(found: Credentials) -> str:
             f"{found.source} names no Google Cloud project. Set live.project in agentd.toml"
         )
     return project
-
-
-def _google_credentials(found: Credentials) -> Any:
-    import google.auth
-
-    if found.service_account is None:
-        credentials, _ = google.auth.default(scopes=SCOPES)
-        return credentials
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about files from others; this one is the owner's
-        load: Callable[..., Any] = google.auth.load_credentials_from_dict
-        credentials, _ = load(dict(found.service_account), scopes=SCOPES)
-    return credentials

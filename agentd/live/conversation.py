@@ -556,4 +556,5 @@ class Conversation:
             speech_lost=self._uplink.lost_count,
             replayed=self._uplink.replayed_count,
             trouble="" if lifeline.trouble is None else lifeline.trouble.cause,
+            remedy="" if lifeline.trouble is None else lifeline.trouble.remedy,
         )

@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import os
+import re
 import socket
 import ssl
 from collections.abc import Callable
@@ -21,22 +23,45 @@ from websockets.http11 import Response
 from agentd.errors import CredentialError
 from agentd.live.failures import Failure, Kind, Phase, safe_reason
 from agentd.live.frames import Excess
+from agentd.live.link import LinkFailed
+from agentd.live.websocket import Redirected
+from agentd.net.trust import TrustError
 
-_UNREACHABLE = frozenset(
+_NO_ROUTE = frozenset(
     {
-        errno.ECONNREFUSED,
         errno.ENETUNREACH,
         errno.EHOSTUNREACH,
+        errno.EHOSTDOWN,
         errno.ENETDOWN,
-        errno.EADDRNOTAVAIL,
-        errno.EACCES,
-        errno.EPERM,
+        errno.EADDRNOTAVAIL,  # IPv6 is switched off here
+        errno.EAFNOSUPPORT,
     }
+)
+_FORBIDDEN = frozenset({errno.EACCES, errno.EPERM})  # by a firewall of this machine
+
+# X509_V_ERR_… of OpenSSL's x509_vfy.h: the two that a wrong clock explains, and other names
+_VERIFY_KINDS = {
+    9: Kind.NOT_YET_VALID,
+    10: Kind.EXPIRED,
+    **dict.fromkeys((62, 63, 64), Kind.WRONG_NAME),  # host, email, IP address
+}
+# OpenSSL's names for what no TLS server says: plain text where a record should begin
+_NOT_TLS = (
+    *("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "HTTPS_PROXY_REQUEST", "RECORD_LAYER_FAILURE"),
+    *("PACKET_LENGTH_TOO_LONG", "BAD_RECORD_TYPE", "UNEXPECTED_RECORD"),
+)
+_TLS_VERSION = (
+    *("UNSUPPORTED_PROTOCOL", "TLSV1_ALERT_PROTOCOL_VERSION", "NO_PROTOCOLS_AVAILABLE"),
+    *("VERSION_TOO_LOW", "WRONG_SSL_VERSION", "SSLV3_ALERT_HANDSHAKE_FAILURE", "NO_SHARED_CIPHER"),
+    *("SSL/TLS_ALERT_HANDSHAKE_FAILURE", "TLSV1_ALERT_INSUFFICIENT_SECURITY", "DH_KEY_TOO_SMALL"),
+    *("UNSAFE_LEGACY_RENEGOTIATION_DISABLED", "WRONG_CIPHER_RETURNED", "BAD_PROTOCOL_VERSION"),
 )
 
 
 def dial_failure(error: BaseException, phase: Phase) -> Failure:
     """Return what `error` says about a dial that had come to `phase`."""
+    if isinstance(error, LinkFailed):
+        return error.failure  # judged already
     for kinds, rule in _RULES:
         if isinstance(error, kinds):
             return rule(error, phase)
@@ -64,7 +89,7 @@ def _closed(error: ws.ConnectionClosed, phase: Phase) -> Failure:
 
 def _status(error: ws.InvalidStatus, phase: Phase) -> Failure:
     response: Response = error.response
-    retry_after = response.headers.get("Retry-After", "")
+    retry_after = "".join(response.headers.get_all("Retry-After")[:1])  # there may be several
     words = bytes(response.body or b"").decode("utf-8", "replace")
     with contextlib.suppress(ValueError, AttributeError, KeyError, TypeError, RecursionError):
         words = json.loads(words)["error"]["message"]
@@ -77,34 +102,95 @@ def _status(error: ws.InvalidStatus, phase: Phase) -> Failure:
     )
 
 
+def _redirected(error: Redirected, phase: Phase) -> Failure:
+    reason = safe_reason(f"redirected to {error.host or 'nowhere'}")
+    return Failure(phase, Kind.STATUS, error.status_code, reason)
+
+
+def _invalid_handshake(error: ws.InvalidHandshake, phase: Phase) -> Failure:
+    """Tell a peer that hung up from one that answers and is no Live service."""
+    hung_up = isinstance(error.__cause__, EOFError | OSError)
+    return Failure(phase, Kind.DROPPED if hung_up else Kind.PROTOCOL, reason=safe_reason(error))
+
+
 def _proxy_status(error: ws.InvalidProxyStatus, phase: Phase) -> Failure:
-    return Failure(phase, Kind.STATUS, error.response.status_code, "the proxy refuses")
-
-
-def _google_auth(error: auth.GoogleAuthError, phase: Phase) -> Failure:
-    """Tell a token endpoint that cannot be reached from a credential that is no good."""
-    passing = isinstance(error, auth.TransportError) or bool(error.retryable)
+    del phase
+    response = error.response
     return Failure(
-        phase, Kind.UNREACHABLE if passing else Kind.CREDENTIAL, reason=safe_reason(error)
+        Phase.PROXY, Kind.STATUS, response.status_code, safe_reason(response.reason_phrase)
     )
 
 
+def _no_proxy(error: ws.InvalidProxyMessage, phase: Phase) -> Failure:
+    del phase
+    return Failure(Phase.PROXY, Kind.NOT_HTTP, reason=safe_reason(error))
+
+
+def _google_auth(error: auth.GoogleAuthError, phase: Phase) -> Failure:
+    """Tell a token service that cannot be reached from an account that it refuses."""
+    passing = isinstance(error, auth.TransportError) or bool(error.retryable)
+    passing = passing or isinstance(error.__cause__, auth.TransportError)
+    words = error.args[0] if error.args else error
+    return Failure(phase, Kind.TOKEN if passing else Kind.LOGIN, reason=safe_reason(words))
+
+
 def _certificate(error: ssl.SSLCertVerificationError, phase: Phase) -> Failure:
-    return Failure(phase, Kind.CERTIFICATE, reason=safe_reason(error.verify_message))
+    kind = _VERIFY_KINDS.get(getattr(error, "verify_code", 0), Kind.CERTIFICATE)
+    return Failure(phase, kind, reason=safe_reason(error.verify_message))
+
+
+def _tls(error: ssl.SSLError, phase: Phase) -> Failure:
+    name = getattr(error, "reason", None) or ""  # absent where Python made the error itself
+    kind = Kind.TLS
+    if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError) or "UNEXPECTED_EOF" in name:
+        kind = Kind.DROPPED
+    elif name in _NOT_TLS:
+        kind = Kind.NOT_TLS
+    elif name in _TLS_VERSION:
+        kind = Kind.TLS_VERSION
+    return Failure(phase, kind, reason=safe_reason(error))
+
+
+def _name(error: socket.gaierror, phase: Phase) -> Failure:
+    """Tell a name that does not exist from a name server that gives no answer (gai_strerror(3))."""
+    no_such_name = error.errno in (socket.EAI_NONAME, socket.EAI_NODATA)
+    return Failure(
+        phase,
+        Kind.NO_NAME if no_such_name else Kind.DNS,
+        reason=safe_reason(error.strerror or error),
+    )
 
 
 def _os_error(error: OSError, phase: Phase) -> Failure:
-    unreachable = error.errno in _UNREACHABLE
-    # asyncio joins the errors of several addresses into one without a number
-    unreachable = unreachable or (error.errno is None and "Multiple exceptions" in str(error))
-    kind = Kind.UNREACHABLE if unreachable else Kind.DROPPED
-    return Failure(phase, kind, reason=safe_reason(error.strerror or error))
+    numbers = {error.errno} if error.errno else _numbers(str(error))
+    kind = _kind_of(numbers)
+    words = error.strerror or str(error)
+    if error.errno and words.startswith("Connect call failed"):  # asyncio's, with the address
+        words = f"{os.strerror(error.errno)} {words.removeprefix('Connect call failed ')}"
+    return Failure(phase, kind, reason=safe_reason(words))
+
+
+def _numbers(words: str) -> set[int]:
+    """Return the errors of several addresses, which asyncio joins into one without a number."""
+    return {int(number) for number in re.findall(r"\[Errno (\d+)\]", words)}
+
+
+def _kind_of(numbers: set[int]) -> Kind:
+    """Return what several addresses said together; one that answers says more than none."""
+    if errno.ECONNREFUSED in numbers:
+        return Kind.PORT_REFUSED
+    if numbers and numbers <= _NO_ROUTE:
+        return Kind.NO_ROUTE
+    if numbers & (_NO_ROUTE | _FORBIDDEN | {errno.ETIMEDOUT}):
+        return Kind.UNREACHABLE
+    return Kind.DROPPED
 
 
 def _timeout(error: TimeoutError, phase: Phase) -> Failure:
-    if error.args and isinstance(error.args[0], int):  # ETIMEDOUT from the kernel, not our bound
+    if error.errno == errno.ETIMEDOUT or (error.args and isinstance(error.args[0], int)):
+        # from the kernel, not our bound
         return Failure(phase, Kind.UNREACHABLE, reason=safe_reason(error))
-    waiting_for = "the handshake" if phase is Phase.HANDSHAKE else "setupComplete"
+    waiting_for = "setupComplete" if phase is Phase.SETUP else "the handshake"
     return Failure(phase, Kind.TIMEOUT, reason=f"no answer while waiting for {waiting_for}")
 
 
@@ -112,16 +198,20 @@ def _timeout(error: TimeoutError, phase: Phase) -> Failure:
 _RULES: tuple[tuple[type[BaseException], Callable[[Any, Phase], Failure]], ...] = (
     (CredentialError, _plain(Kind.CREDENTIAL)),
     (Excess, _plain(Kind.PROTOCOL)),
+    (TrustError, _plain(Kind.TRUST)),
     (APIError, _api_error),
     (ws.ConnectionClosed, _closed),
     (ws.InvalidStatus, _status),
+    (Redirected, _redirected),
     (ws.InvalidProxyStatus, _proxy_status),
-    (ws.InvalidHandshake, _plain(Kind.DROPPED)),
+    (ws.InvalidProxyMessage, _no_proxy),
+    (ws.InvalidHandshake, _invalid_handshake),
+    (auth.DefaultCredentialsError, _plain(Kind.CREDENTIAL)),
     (auth.GoogleAuthError, _google_auth),
     (ssl.SSLCertVerificationError, _certificate),
     (TimeoutError, _timeout),
-    (ssl.SSLError, _plain(Kind.TLS)),
-    (socket.gaierror, _plain(Kind.DNS)),
+    (ssl.SSLError, _tls),
+    (socket.gaierror, _name),
     (OSError, _os_error),
     (EOFError, _plain(Kind.DROPPED)),
 )

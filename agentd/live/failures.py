@@ -2,12 +2,8 @@
 
 A failure is classed by what was seen (close code, HTTP status, exception kind), by how the peer's
 reason begins, and by phase: the same 1008 means "that handle is dead" before setupComplete and
-"the network path moved under us" after it. The answer is one of four:
-
-    RETRY   dial again with the same handle, by backoff
-    RESET   the handle is dead: drop it and go one rung down the ladder
-    QUOTA   dial again with the same handle, slowly
-    FATAL   a person must fix something: long interval, the remedy is told
+"the network path moved under us" after it. The answer is a cause of `agentd.live.causes`, which
+holds the policy and the remedy of each.
 
 Close reasons are cut at 123 bytes by the protocol, so only their beginnings are compared.
 Sources of the reasons: Live API troubleshooting page; google-genai, LiveKit, litellm and pipecat
@@ -19,17 +15,23 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from agentd.live.causes import (
+    BY_NAME,
+    SETUP_REMEDIES,
+    SHORT_INTERVAL_S,
+    Action,
+    Cause,
+)
 from agentd.service.text import safe_text
 
 REASON_LIMIT_CHARS = 200
-FATAL_INTERVAL_S = 300.0
-INTERCEPT_INTERVAL_S = 60.0
 SETUP_REFUSED = "setup refused"
 
 
 class Phase(enum.Enum):
     """How far a connection had come."""
 
+    PROXY = "proxy"  # DNS, TCP and TLS to an HTTP proxy, and its answer to CONNECT
     HANDSHAKE = "handshake"  # DNS, TCP, TLS, HTTP upgrade
     SETUP = "setup"  # until setupComplete
     LIVE = "live"
@@ -42,52 +44,72 @@ class Kind(enum.Enum):
     STATUS = "status"  # HTTP refusal; `code` is the status
     DROPPED = "dropped"  # the transport broke without a close frame
     TIMEOUT = "timeout"  # nothing came within a bound of ours
-    DNS = "dns"
-    UNREACHABLE = "unreachable"  # refused, no route
-    CERTIFICATE = "certificate"
+    NO_NAME = "no_name"  # the name server says that there is no such name
+    DNS = "dns"  # no name server answers
+    NO_ROUTE = "no_route"
+    PORT_REFUSED = "port_refused"
+    UNREACHABLE = "unreachable"  # no address answers
+    CERTIFICATE = "certificate"  # nothing trusts it
+    EXPIRED = "expired"  # a certificate, by this machine's clock
+    NOT_YET_VALID = "not_yet_valid"  # likewise
+    WRONG_NAME = "wrong_name"  # a certificate for another host
+    NOT_TLS = "not_tls"
+    TLS_VERSION = "tls_version"
     TLS = "tls"
-    CREDENTIAL = "credential"  # ours: missing, unreadable, or no token for it
+    NOT_HTTP = "not_http"  # what answers to CONNECT is no proxy
+    CREDENTIAL = "credential"  # ours: missing or unreadable
+    LOGIN = "login"  # Google's token service refuses the account
+    TOKEN = "token"  # noqa: S105 - Google's token service cannot be reached
     SETUP_REFUSED = "setup_refused"  # the SDK refused our own setup
+    ADDRESS = "address"  # ours: no https URL
+    TRUST = "trust"  # ours: SSL_CERT_FILE or SSL_CERT_DIR
+    PROXY_SETTING = "proxy_setting"  # ours: a proxy variable
     PROTOCOL = "protocol"  # frames that are no conversation
     LOCAL = "local"  # we closed or aborted it
 
 
+OUR_WORDS = (Kind.CREDENTIAL, Kind.ADDRESS, Kind.TRUST, Kind.PROXY_SETTING)
+"""Kinds whose reason is our own sentence on which file or variable is wrong, and how."""
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a connection ended; `reason` is the peer's or the system's words, made safe."""
+    """Why a connection ended; `reason` is the peer's or the system's words, made safe.
+
+    `variable` is the environment variable that named the proxy, if one was on the way.
+    """
 
     phase: Phase
     kind: Kind
     code: int = 0
     reason: str = ""
     retry_after_s: float | None = None
-
-
-class Action(enum.Enum):
-    """What to do about a failure."""
-
-    RETRY = "retry"
-    RESET = "reset"
-    QUOTA = "quota"
-    FATAL = "fatal"
+    variable: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The class of a failure: a short stable cause, and for FATAL what a person must do."""
+    """The class of a failure: a short stable cause, and what a person can do.
+
+    `interval_s` is the time between dials for FATAL, and the least of it for RETRY.
+    """
 
     action: Action
     cause: str
     remedy: str = ""
-    interval_s: float = FATAL_INTERVAL_S
+    interval_s: float = 0.0
     blames_handle: bool = False  # the peer itself ended it: suspicious right after a resume
+
+    @property
+    def patient(self) -> bool:
+        """Return whether also somebody who speaks has to wait for the next dial."""
+        return self.action is Action.QUOTA or self.interval_s > 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Row:
     """One line of the table; empty fields match everything."""
 
-    action: Action
     cause: str
     kinds: tuple[Kind, ...] = ()
     codes: tuple[int, ...] = ()
@@ -96,50 +118,67 @@ class _Row:
     within: str = ""  # contains: for the trace-id prefixed and RPC-style texts
     handle: bool | None = None  # dialled with a handle?
     clock_ok: bool | None = None
-    remedy: str = ""
-    interval_s: float = FATAL_INTERVAL_S
+    remedy: str = ""  # a more precise one than the cause's
+    interval_s: float | None = None
     blames_handle: bool = False
 
 
-_KEY = "Check the API key or service account (`agentd doctor` tests it) and reload"
-_MODEL = "Check live.model, live.location and live.api_version, then reload"
-_SETUP = "Check the [live] section against the model's documentation, then reload"
-_BILLING = "Check billing and quota of the project at its provider; agentd keeps trying"
-_CLOCK = "The clock is not set yet; agentd tries again when it is (check NTP if it stays so)"
-_CAPTIVE = (
-    "Something between here and the service answers instead: sign in to the network,"
-    " or set SSL_CERT_FILE for your own proxy"
-)
-
 _C, _S = (Kind.CLOSED,), (Kind.STATUS,)
-_BEFORE = (Phase.HANDSHAKE, Phase.SETUP)
-_R, _X, _Q, _F = Action.RETRY, Action.RESET, Action.QUOTA, Action.FATAL
+_PROXY = (Phase.PROXY,)
+_BEFORE = (Phase.PROXY, Phase.HANDSHAKE, Phase.SETUP)
+_DATES = (Kind.EXPIRED, Kind.NOT_YET_VALID)
 
 # The first row that matches decides.
 _TABLE: tuple[_Row, ...] = (
     # ours
-    _Row(_R, "closed by us", kinds=(Kind.LOCAL,)),
-    _Row(_F, "credential", kinds=(Kind.CREDENTIAL,), remedy=_KEY, interval_s=60.0),
-    _Row(_F, SETUP_REFUSED, kinds=(Kind.SETUP_REFUSED,), remedy=_SETUP),
-    # the path
-    _Row(_R, "clock not set", kinds=(Kind.CERTIFICATE,), clock_ok=False, remedy=_CLOCK),
+    _Row("closed by us", kinds=(Kind.LOCAL,)),
+    _Row("credential", kinds=(Kind.CREDENTIAL,)),
+    # a signed request for a token is dated by this machine's clock (RFC 7523, section 3)
+    _Row("clock not set", kinds=(Kind.LOGIN,), within="reasonable timeframe", clock_ok=False),
+    _Row("login refused", kinds=(Kind.LOGIN,)),
+    _Row("token service unreachable", kinds=(Kind.TOKEN,)),
+    _Row(SETUP_REFUSED, kinds=(Kind.SETUP_REFUSED,)),
+    _Row("endpoint address", kinds=(Kind.ADDRESS,)),
+    _Row("trust store", kinds=(Kind.TRUST,)),
+    _Row("proxy setting", kinds=(Kind.PROXY_SETTING,)),
+    # the way to a proxy
+    _Row("proxy failed", kinds=_S, phases=_PROXY, codes=(408, 425, 429)),
+    _Row("proxy failed", kinds=_S, phases=_PROXY, codes=tuple(range(500, 600))),
+    _Row("proxy refuses", kinds=_S, phases=_PROXY),
+    _Row("proxy name", kinds=(Kind.DNS, Kind.NO_NAME), phases=_PROXY),
+    _Row("no proxy there", kinds=(Kind.NOT_HTTP,)),
+    _Row("clock not set", kinds=_DATES, clock_ok=False),
     _Row(
-        _F,
-        "certificate",
-        kinds=(Kind.CERTIFICATE,),
-        remedy=_CAPTIVE,
-        interval_s=INTERCEPT_INTERVAL_S,
+        "proxy tls",
+        kinds=(
+            *(*_DATES, Kind.CERTIFICATE, Kind.WRONG_NAME),
+            *(Kind.NOT_TLS, Kind.TLS_VERSION, Kind.TLS),
+        ),
+        phases=_PROXY,
     ),
-    _Row(_R, "dns", kinds=(Kind.DNS,)),
-    _Row(_R, "unreachable", kinds=(Kind.UNREACHABLE,)),
-    _Row(_R, "tls", kinds=(Kind.TLS,)),
-    _Row(_R, "timeout", kinds=(Kind.TIMEOUT,), phases=_BEFORE),
-    _Row(_R, "mute", kinds=(Kind.TIMEOUT,), blames_handle=True),
-    _Row(_R, "connection lost", kinds=(Kind.DROPPED,)),
-    _Row(_R, "unusable frames", kinds=(Kind.PROTOCOL,)),
+    _Row("proxy unreachable", phases=_PROXY),
+    # the way to the service
+    _Row("certificate expired", kinds=(Kind.EXPIRED,)),
+    _Row("certificate not yet valid", kinds=(Kind.NOT_YET_VALID,)),
+    _Row("certificate name", kinds=(Kind.WRONG_NAME,)),
+    _Row("certificate", kinds=(Kind.CERTIFICATE,)),
+    _Row("no such name", kinds=(Kind.NO_NAME,)),
+    _Row("dns", kinds=(Kind.DNS,)),
+    _Row("no route", kinds=(Kind.NO_ROUTE,)),
+    _Row("port refused", kinds=(Kind.PORT_REFUSED,)),
+    _Row("unreachable", kinds=(Kind.UNREACHABLE,)),
+    _Row("no tls", kinds=(Kind.NOT_TLS,)),
+    _Row("tls version", kinds=(Kind.TLS_VERSION,)),
+    _Row("tls", kinds=(Kind.TLS,)),
+    _Row("timeout", kinds=(Kind.TIMEOUT,), phases=_BEFORE),
+    _Row("mute", kinds=(Kind.TIMEOUT,), blames_handle=True),
+    _Row("handshake broken", kinds=(Kind.DROPPED,), phases=(Phase.HANDSHAKE,)),
+    _Row("connection lost", kinds=(Kind.DROPPED,)),
+    _Row("intercepted", kinds=(Kind.PROTOCOL,), phases=(Phase.HANDSHAKE,)),
+    _Row("unusable frames", kinds=(Kind.PROTOCOL,)),
     # words that mean the same under any code
     *(
-        _Row(_Q, "quota", within=words)
+        _Row("quota", within=words)
         for words in (
             "exceeded your current quota",
             "resource_exhausted",
@@ -151,11 +190,11 @@ _TABLE: tuple[_Row, ...] = (
         )
     ),
     *(
-        _Row(_F, "billing", within=words, remedy=_BILLING)
+        _Row("billing", within=words)
         for words in ("monthly spending cap", "prepayment credits", "billing account")
     ),
     *(
-        _Row(_F, "credential refused", within=words, remedy=_KEY)
+        _Row("credential refused", within=words)
         for words in (
             "api key not valid",
             "api key expired",
@@ -171,15 +210,10 @@ _TABLE: tuple[_Row, ...] = (
             "reported as leaked",
         )
     ),
-    _Row(
-        _F,
-        "region refused",
-        within="location is not supported",
-        remedy='The service is not offered here; use live.backend = "vertex" with a region',
-    ),
+    _Row("region refused", within="location is not supported"),
     # handles, recognised by words
     *(
-        _Row(_X, "handle refused", kinds=_C, phases=_BEFORE, handle=True, reason=words)
+        _Row("handle refused", kinds=_C, phases=_BEFORE, handle=True, reason=words)
         for words in (
             "bidigeneratecontent session not found",
             "requested entity was not found",
@@ -189,7 +223,7 @@ _TABLE: tuple[_Row, ...] = (
     ),
     # models and setups, recognised by words
     *(
-        _Row(_F, "model refused", kinds=_C, phases=_BEFORE, within=words, remedy=_MODEL)
+        _Row("model refused", kinds=_C, phases=_BEFORE, within=words)
         for words in (
             "is not found for api version",
             "is not supported in the live api",
@@ -199,75 +233,72 @@ _TABLE: tuple[_Row, ...] = (
         )
     ),
     *(
-        _Row(_F, SETUP_REFUSED, kinds=_C, within=words, remedy=remedy)
-        for words, remedy in (
-            ("no matching speaker voice", "Choose another live.voice, then reload"),
-            ("unsupported language", "Choose another live.language, then reload"),
-            ("response modalities", _MODEL),
-            ("explicit activity control", 'Set live.activity_detection = "server", then reload'),
-            ("invalid json payload", _SETUP),
-        )
+        _Row(SETUP_REFUSED, kinds=_C, within=words, remedy=remedy)
+        for words, remedy in SETUP_REMEDIES.items()
     ),
     # close codes before setupComplete
-    _Row(_X, "handle refused", kinds=_C, codes=(1007, 1008), phases=_BEFORE, handle=True),
+    _Row("handle refused", kinds=_C, codes=(1007, 1008), phases=_BEFORE, handle=True),
+    _Row("aborted", kinds=_C, codes=(1008,), phases=_BEFORE, reason="the operation was aborted"),
     _Row(
-        _R, "aborted", kinds=_C, codes=(1008,), phases=_BEFORE, reason="the operation was aborted"
-    ),
-    _Row(
-        _F,
         SETUP_REFUSED,
         kinds=_C,
         codes=(1003, 1007, 1008, 1010),
         phases=_BEFORE,
-        remedy=_SETUP,
-        interval_s=60.0,
+        interval_s=SHORT_INTERVAL_S,  # the reason is vague: it may be the service's own fault
     ),
     # close codes of a live connection
-    _Row(_R, "go away", kinds=_C, reason="connection aborted because the client failed to close"),
-    _Row(_R, "going away", kinds=_C, codes=(1001, 1012)),
-    _Row(_R, "closed", kinds=_C, codes=(1000, 1005), blames_handle=True),
-    _Row(_R, "overloaded", kinds=_C, codes=(1013, 1014)),
-    _Row(_R, "connection lost", kinds=_C, codes=(1006, 1015)),
-    _Row(_R, "service error", kinds=_C, codes=(1011,), blames_handle=True),
-    _Row(_R, "refused", kinds=_C, codes=(1007, 1008), blames_handle=True),
-    _Row(_R, "closed", kinds=_C, blames_handle=True),
+    _Row("go away", kinds=_C, reason="connection aborted because the client failed to close"),
+    _Row("going away", kinds=_C, codes=(1001, 1012)),
+    _Row("closed", kinds=_C, codes=(1000, 1005), blames_handle=True),
+    _Row("overloaded", kinds=_C, codes=(1013, 1014)),
+    _Row("connection lost", kinds=_C, codes=(1006, 1015)),
+    _Row("service error", kinds=_C, codes=(1011,), blames_handle=True),
+    _Row("refused", kinds=_C, codes=(1007, 1008), blames_handle=True),
+    _Row("closed", kinds=_C, blames_handle=True),
     # HTTP
-    _Row(_F, "credential refused", kinds=_S, codes=(401, 403), remedy=_KEY),
-    _Row(_F, "endpoint not found", kinds=_S, codes=(404, 410), remedy=_MODEL),
-    _Row(
-        _F,
-        "proxy refuses",
-        kinds=_S,
-        codes=(407,),
-        remedy="The HTTP proxy wants a login; correct https_proxy or set no_proxy",
-    ),
-    _Row(_Q, "quota", kinds=_S, codes=(429,)),
-    _Row(_R, "overloaded", kinds=_S, codes=(408, 425, 500, 502, 503, 504)),
-    _Row(
-        _F, "intercepted", kinds=_S, codes=(511,), remedy=_CAPTIVE, interval_s=INTERCEPT_INTERVAL_S
-    ),
+    _Row("credential refused", kinds=_S, codes=(401, 403)),
+    _Row("endpoint not found", kinds=_S, codes=(404, 410)),
+    _Row("proxy refuses", kinds=_S, codes=(407,)),
+    _Row("quota", kinds=_S, codes=(429,)),
+    _Row("overloaded", kinds=_S, codes=(408, 425, 500, 502, 503, 504)),
+    # a login page answers with a page or redirects to one (RFC 6585, section 6)
+    _Row("intercepted", kinds=_S, codes=(511,)),
+    _Row("intercepted", kinds=_S, codes=tuple(range(200, 400))),
+    _Row("request refused", kinds=_S, codes=tuple(range(400, 500))),
 )
-_LAST_STATUS = _Row(_R, "service error")
+_LAST_STATUS = _Row("service error")
 
 
-def classify(failure: Failure, *, with_handle: bool, clock_synchronised: bool) -> Verdict:
+def classify(
+    failure: Failure, *, with_handle: bool, clock_synchronised: bool, own_endpoint: bool = False
+) -> Verdict:
     """Class a failure; total: every failure gets a verdict.
 
     Args:
         with_handle: the connection was dialled with a resumption handle.
         clock_synchronised: whether the wall clock can judge a certificate's dates.
+        own_endpoint: live.base_url or a variable names the endpoint; it may be mistyped.
     """
     words = failure.reason.casefold()
     row = next(
         (row for row in _TABLE if _matches(row, failure, words, with_handle, clock_synchronised)),
-        None,
+        _LAST_STATUS,
     )
-    if row is None:
-        row = _other_status(failure.code)
-    remedy = row.remedy
-    if failure.kind is Kind.CREDENTIAL and failure.reason:
-        remedy = f"{failure.reason}. {remedy}"  # our own words: which file, and what is wrong
-    return Verdict(row.action, row.cause, remedy, row.interval_s, row.blames_handle)
+    cause = BY_NAME[row.cause]
+    return Verdict(
+        cause.action,
+        cause.name,
+        row.remedy or _remedy(cause, failure, own_endpoint),
+        cause.interval_s if row.interval_s is None else row.interval_s,
+        row.blames_handle,
+    )
+
+
+def _remedy(cause: Cause, failure: Failure, own_endpoint: bool) -> str:
+    remedy = cause.remedy_for(own_endpoint=own_endpoint, variable=failure.variable)
+    if failure.kind in OUR_WORDS and failure.reason:
+        return f"{failure.reason}. {remedy}"  # which file or variable, and what is wrong with it
+    return remedy
 
 
 def _matches(row: _Row, failure: Failure, words: str, handle: bool, clock_ok: bool) -> bool:
@@ -280,15 +311,6 @@ def _matches(row: _Row, failure: Failure, words: str, handle: bool, clock_ok: bo
         and row.handle in (None, handle)
         and row.clock_ok in (None, clock_ok)
     )
-
-
-def _other_status(code: int) -> _Row:
-    """Judge a status that has no row: portals answer 200 or redirect, other 4xx are our fault."""
-    if 200 <= code < 400:
-        return _Row(_F, "intercepted", remedy=_CAPTIVE, interval_s=INTERCEPT_INTERVAL_S)
-    if 400 <= code < 500:
-        return _Row(_F, "request refused", remedy=_SETUP)
-    return _LAST_STATUS
 
 
 # ── a turn that the service closes without an answer ──────────────────────────────────────────

@@ -15,9 +15,10 @@ from agentd.config import Settings
 from agentd.events import LinkChanged
 from agentd.live import commands as c
 from agentd.live.backoff import Backoff, DialBudget, FlapDamper
+from agentd.live.causes import CURED_BY_PATH
+from agentd.live.causes import Action as Do
 from agentd.live.effects import Effects
 from agentd.live.failures import SETUP_REFUSED, Failure, Kind, Phase, Verdict, classify
-from agentd.live.failures import Action as Do
 from agentd.live.machine import CLOSING, CONNECTED, HOLDING, Action, Machine, Move, State
 from agentd.live.memory import Memory
 from agentd.live.resumption import MAX_STRIKES, Choice, Handle, Rung
@@ -32,7 +33,6 @@ QUOTA_FLOOR_S = 5.0
 QUOTA_CAP_S = 300.0
 PATIENCE_S = 30.0  # a handle is tried this long against internal errors while nobody waits
 EAGER_S = 3.0  # somebody is speaking: do not sit out a long wait
-CURED_BY_PATH = ("certificate", "intercepted", "proxy refuses", "region refused")
 
 
 @dataclass(slots=True, eq=False)
@@ -223,7 +223,7 @@ class Lifeline:
             self._next_delay_s = 0.0
             self._move(Move.WANT)
         elif self.state is State.WAITING and not self._offline and self.dial_at_s is not None:
-            patient = self.trouble is not None and self.trouble.action is Do.QUOTA
+            patient = self.trouble is not None and self.trouble.patient
             now = self._effects.now
             eager_s = now if self._last_dial_s is None else self._last_dial_s + EAGER_S
             if not patient and eager_s < self.dial_at_s:
@@ -341,6 +341,7 @@ class Lifeline:
             failure,
             with_handle=handle is not None,
             clock_synchronised=self._effects.wall.synchronised,
+            own_endpoint=bool(self._endpoint),
         )
         if failure.kind is Kind.LOCAL:
             return verdict
@@ -426,9 +427,11 @@ class Lifeline:
         delay_s = {
             Do.RESET: lambda: 0.0,  # another rung; the budget bounds how often
             Do.QUOTA: self._quota.next_delay_s,
-            Do.FATAL: lambda: verdict.interval_s * (0.9 + 0.2 * self._random()),
+            Do.FATAL: lambda: 0.0,
             Do.RETRY: self._backoff.next_delay_s,
         }[verdict.action]()
+        if verdict.interval_s:
+            delay_s = max(delay_s, verdict.interval_s * (0.9 + 0.2 * self._random()))
         return max(delay_s, failure.retry_after_s or 0.0)
 
     def _tell_end(
@@ -445,6 +448,7 @@ class Lifeline:
                 close_code=failure.code,
                 reason="" if ours else failure.reason,
                 retry_in_s=max(self._next_delay_s, self._budget.earliest_s(now) - now),
+                remedy="" if ours or connection.planned else verdict.remedy,
             )
         )
         if refused:

@@ -31,3 +31,4 @@ class SessionStatus:
     speech_lost: int = 0
     replayed: int = 0
     trouble: str = ""  # the cause of the last failure; empty when connected
+    remedy: str = ""  # what to do about it

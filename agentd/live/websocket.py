@@ -18,10 +18,11 @@ from collections import deque
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection
 from websockets.client import ClientProtocol
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Event
 
@@ -33,6 +34,17 @@ SLICE_BYTES = 2 << 10  # at once from the socket: 512 of the smallest frames wit
 MAX_FRAMES_PER_S = 2_000.0  # a reply at ten times its pace comes in about 250
 FRAMES_AT_ONCE = 10_000  # a path that hung for minutes delivers what it kept back
 UNREAD_PONGS = 1_000
+
+
+class Redirected(InvalidHandshake):
+    """The peer answers with a redirect; `host` is where to, for people."""
+
+    def __init__(self, status_code: int, location: str) -> None:
+        super().__init__(f"redirected with {status_code}")
+        self.status_code = status_code
+        self.host = ""
+        with contextlib.suppress(ValueError):
+            self.host = urlsplit(location).hostname or ""
 
 
 class LiveWebSocket(ClientConnection):
@@ -64,6 +76,7 @@ class LiveWebSocket(ClientConnection):
         self._ends: deque[Callable[[], None]] = deque()  # what comes after the backlog
         self._frames = Gauge(at_once=FRAMES_AT_ONCE, per_s=MAX_FRAMES_PER_S)
         self._unread_pongs = 0
+        self.encrypted = False  # TLS stands
         made(self)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -71,6 +84,7 @@ class LiveWebSocket(ClientConnection):
         super().connection_made(transport)
         self.recv_messages.pause = self._hold
         self.recv_messages.resume = self._release
+        self.encrypted = True
         raw = transport.get_extra_info("socket")
         if raw is not None:
             watch_socket(raw, self._user_timeout_ms)
@@ -81,6 +95,24 @@ class LiveWebSocket(ClientConnection):
             self.excess = reason
             self._backlog.clear()
             self.transport.abort()
+
+    async def handshake(self, *args: Any, **options: Any) -> None:
+        """Do the opening handshake; follow no redirect.
+
+        websockets follows them and takes `x-goog-api-key` along to whatever host is named: it
+        strips only the headers that it knows to be credentials (17.4).
+
+        Raises:
+            Redirected: the peer sends us elsewhere.
+        """
+        try:
+            await super().handshake(*args, **options)
+        except InvalidStatus as error:
+            status = error.response.status_code
+            if 300 <= status < 400:
+                places = error.response.headers.get_all("Location")
+                raise Redirected(status, "".join(places[:1])) from error
+            raise
 
     # ── bytes ──
 

@@ -20,8 +20,10 @@ from agentd.doctor.findings import Finding, Result
 from agentd.emulator import Emulator, EmulatorOptions
 from agentd.live.connection import GenaiConnector
 from agentd.live.tools import Toolbox
+from agentd.net.way import DIRECT
 from tests.rig.netns import Namespace, reason_to_skip
 
+PROXIES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY")
 KEY = "AIza-this-key-must-never-be-seen"
 NOW = WallTime(1_800_000_000.0, synchronised=True)
 UNSET = WallTime(3_600.0, synchronised=False)
@@ -31,7 +33,7 @@ UNSET = WallTime(3_600.0, synchronised=False)
 def own_environment() -> Iterator[None]:
     """Let each test change the environment."""
     before = dict(os.environ)
-    for name in ("SSL_CERT_FILE", "GOOGLE_GEMINI_BASE_URL", "https_proxy", "HTTPS_PROXY"):
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "GOOGLE_GEMINI_BASE_URL", *PROXIES):
         os.environ.pop(name, None)
     yield
     os.environ.clear()
@@ -209,7 +211,7 @@ def test_a_captive_portal(status: int) -> None:
     async def test() -> None:
         async with service() as (emulator, settings):
             refuse(emulator, status)
-            names(await session(settings), "intercepted", "sign in to the network")
+            names(await session(settings), "intercepted", "Sign in to this network")
 
     run(test)
 
@@ -302,8 +304,8 @@ def test_google_is_the_default_target() -> None:
 def test_a_proxy_is_noticed() -> None:
     """What the SDK would use is not bypassed by the doctor."""
     os.environ["https_proxy"] = "http://proxy.example:3128"
-    assert endpoint.proxy_for(endpoint.target_of(Settings())) == "http://proxy.example:3128"
-    assert endpoint.proxy_for(endpoint.target_of(settings_for("https://127.0.0.1:1"))) in {
-        "",
-        "http://proxy.example:3128",
-    }
+    google, own = Settings(), settings_for("https://127.0.0.1:1")
+    assert endpoint.proxy_for(endpoint.target_of(google)).address == "proxy.example:3128"
+    assert endpoint.proxy_for(endpoint.target_of(own)).address == "proxy.example:3128"
+    os.environ["no_proxy"] = "127.0.0.1"
+    assert endpoint.proxy_for(endpoint.target_of(own)) == DIRECT

@@ -28,13 +28,15 @@ from agentd.live.dial_errors import dial_failure
 from agentd.live.failures import Failure, Kind, Phase
 from agentd.live.frames import Excess
 from agentd.live.inbound import convert, sounds
+from agentd.live.link import LinkFailed
 from agentd.live.messages import FunctionCall, Interaction, ResumptionUpdate, Text, Tokens
 from agentd.live.setup import connect_config
 from agentd.live.tools import Tool, Toolbox
-from agentd.live.websocket import beside_setup_complete, watch_socket
+from agentd.live.websocket import Redirected, beside_setup_complete, watch_socket
+from agentd.net.trust import TrustError
 from tests.live.world import settings
 
-H, S = Phase.HANDSHAKE, Phase.SETUP
+P, H, S = Phase.PROXY, Phase.HANDSHAKE, Phase.SETUP
 
 
 # ── setup ─────────────────────────────────────────────────────────────────────────────────────
@@ -392,10 +394,32 @@ def refused(status: int, body: bytes = b"", *, retry: str = "") -> ws.InvalidSta
     return ws.InvalidStatus(Response(status, "", Headers(headers), body))
 
 
-def verification() -> ssl.SSLCertVerificationError:
-    """What OpenSSL says of a bad certificate."""
+def verification(code: int) -> ssl.SSLCertVerificationError:
+    """What OpenSSL says of a bad certificate (X509_V_ERR_…)."""
     error = ssl.SSLCertVerificationError(1, "certificate verify failed")
-    error.verify_message = "certificate has expired"
+    error.verify_code = code
+    error.verify_message = "its words"
+    return error
+
+
+def tls(reason: str) -> ssl.SSLError:
+    """What OpenSSL says of a handshake."""
+    error = ssl.SSLError(1, f"[SSL: {reason}]")
+    error.reason = reason
+    return error
+
+
+def hung_up() -> ws.InvalidMessage:
+    """The peer closed before it answered."""
+    error = ws.InvalidMessage("did not receive a valid HTTP response")
+    error.__cause__ = EOFError("connection closed while reading HTTP status line")
+    return error
+
+
+def behind(cause: Exception) -> Exception:
+    """A login that failed for another error's sake."""
+    error = google(auth.RefreshError, "metadata")
+    error.__cause__ = cause
     return error
 
 
@@ -423,19 +447,57 @@ DIALS = [
     (refused(503, retry="soon"), Failure(H, Kind.STATUS, 503)),
     (
         ws.InvalidProxyStatus(Response(407, "", Headers())),
-        Failure(H, Kind.STATUS, 407, "the proxy refuses"),
+        Failure(P, Kind.STATUS, 407),
     ),
-    (ws.InvalidMessage("did not receive"), Failure(H, Kind.DROPPED, 0, "did not receive")),
-    (google(auth.TransportError, "no route"), Failure(H, Kind.UNREACHABLE, 0, "no route")),
-    (google(auth.RefreshError, "flaky", retryable=True), Failure(H, Kind.UNREACHABLE, 0, "flaky")),
-    (google(auth.RefreshError, "revoked"), Failure(H, Kind.CREDENTIAL, 0, "revoked")),
+    (ws.InvalidProxyMessage("did not receive"), Failure(P, Kind.NOT_HTTP)),
+    (ws.InvalidMessage("did not receive"), Failure(H, Kind.PROTOCOL, 0, "did not receive")),
+    (ws.InvalidUpgrade("Upgrade"), Failure(H, Kind.PROTOCOL)),
+    (hung_up(), Failure(H, Kind.DROPPED)),
+    (
+        Redirected(307, "wss://other.example/?key=1"),
+        Failure(H, Kind.STATUS, 307, "redirected to other.example"),
+    ),
+    (Redirected(302, "https://[::1"), Failure(H, Kind.STATUS, 302, "redirected to nowhere")),
+    (
+        TrustError("SSL_CERT_FILE=/x is empty"),
+        Failure(H, Kind.TRUST, 0, "SSL_CERT_FILE=/x is empty"),
+    ),
+    (LinkFailed(Failure(P, Kind.PROXY_SETTING)), Failure(P, Kind.PROXY_SETTING)),
+    (google(auth.TransportError, "no route"), Failure(H, Kind.TOKEN, 0, "no route")),
+    (google(auth.RefreshError, "flaky", retryable=True), Failure(H, Kind.TOKEN, 0, "flaky")),
+    (behind(google(auth.TransportError, "no route")), Failure(H, Kind.TOKEN)),
+    (google(auth.RefreshError, "revoked", {"error": 1}), Failure(H, Kind.LOGIN, 0, "revoked")),
     (google(auth.DefaultCredentialsError, "none"), Failure(H, Kind.CREDENTIAL, 0, "none")),
-    (verification(), Failure(H, Kind.CERTIFICATE, 0, "certificate has expired")),
-    (ssl.SSLError(1, "wrong version"), Failure(H, Kind.TLS)),
-    (socket.gaierror(-2, "Name or service not known"), Failure(H, Kind.DNS)),
-    (ConnectionRefusedError(errno.ECONNREFUSED, "refused"), Failure(H, Kind.UNREACHABLE)),
-    (OSError(errno.ENETUNREACH, "no network"), Failure(H, Kind.UNREACHABLE)),
-    (OSError("Multiple exceptions: [Errno 111] …"), Failure(H, Kind.UNREACHABLE)),
+    (verification(9), Failure(H, Kind.NOT_YET_VALID, 0, "its words")),
+    (verification(10), Failure(H, Kind.EXPIRED)),
+    (verification(18), Failure(H, Kind.CERTIFICATE)),  # self-signed
+    (verification(19), Failure(H, Kind.CERTIFICATE)),  # self-signed in the chain
+    (verification(20), Failure(H, Kind.CERTIFICATE)),  # unknown issuer
+    (verification(23), Failure(H, Kind.CERTIFICATE)),  # revoked
+    (verification(62), Failure(H, Kind.WRONG_NAME)),
+    (verification(64), Failure(H, Kind.WRONG_NAME)),
+    (ssl.SSLError(1, "whatever"), Failure(H, Kind.TLS)),
+    (tls("BAD_SIGNATURE"), Failure(H, Kind.TLS)),
+    (tls("WRONG_VERSION_NUMBER"), Failure(H, Kind.NOT_TLS)),
+    (tls("TLSV1_ALERT_PROTOCOL_VERSION"), Failure(H, Kind.TLS_VERSION)),
+    (tls("UNEXPECTED_EOF_WHILE_READING"), Failure(H, Kind.DROPPED)),
+    (ssl.SSLEOFError(8, "EOF occurred"), Failure(H, Kind.DROPPED)),
+    (socket.gaierror(socket.EAI_NONAME, "not known"), Failure(H, Kind.NO_NAME, 0, "not known")),
+    (socket.gaierror(socket.EAI_NODATA, "no address"), Failure(H, Kind.NO_NAME)),
+    (socket.gaierror(socket.EAI_AGAIN, "temporary"), Failure(H, Kind.DNS)),
+    (socket.gaierror(socket.EAI_FAIL, "failure"), Failure(H, Kind.DNS)),
+    (
+        ConnectionRefusedError(errno.ECONNREFUSED, "Connect call failed ('127.0.0.1', 9)"),
+        Failure(H, Kind.PORT_REFUSED, 0, "Connection refused ('127.0.0.1', 9)"),
+    ),
+    (OSError(errno.ENETUNREACH, "no network"), Failure(H, Kind.NO_ROUTE)),
+    (OSError(errno.EHOSTUNREACH, "no host"), Failure(H, Kind.NO_ROUTE)),
+    (PermissionError(errno.EPERM, "not permitted"), Failure(H, Kind.UNREACHABLE)),
+    (OSError("Multiple exceptions: [Errno 111] …"), Failure(H, Kind.PORT_REFUSED)),
+    (OSError("Multiple exceptions: [Errno 101] …, [Errno 111] …"), Failure(H, Kind.PORT_REFUSED)),
+    (OSError("Multiple exceptions: [Errno 101] …, [Errno 113] …"), Failure(H, Kind.NO_ROUTE)),
+    (OSError("Multiple exceptions: [Errno 101] …, [Errno 110] …"), Failure(H, Kind.UNREACHABLE)),
+    (OSError("something else"), Failure(H, Kind.DROPPED)),
     (ConnectionResetError(errno.ECONNRESET, "reset"), Failure(H, Kind.DROPPED)),
     (TimeoutError(errno.ETIMEDOUT, "timed out"), Failure(H, Kind.UNREACHABLE)),
     (TimeoutError(), Failure(H, Kind.TIMEOUT)),

@@ -133,6 +133,6 @@ def test_a_clock_that_is_not_set_alarms_nobody() -> None:
     world = World()
     world.wall = WallTime(0.0, synchronised=False)
     world.start()
-    world.end(Failure(Phase.HANDSHAKE, Kind.CERTIFICATE, 0, "certificate is not yet valid"))
+    world.end(Failure(Phase.HANDSHAKE, Kind.NOT_YET_VALID, 0, "certificate is not yet valid"))
     assert not world.told(e.Refused)
     assert world.told(e.Disconnected)[0].cause == "clock not set"

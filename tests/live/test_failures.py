@@ -7,10 +7,9 @@ from google.genai import types
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agentd.live.causes import FATAL_INTERVAL_S, Action
 from agentd.live.failures import (
-    FATAL_INTERVAL_S,
     REASON_LIMIT_CHARS,
-    Action,
     Ending,
     Failure,
     Kind,
@@ -22,7 +21,7 @@ from agentd.live.failures import (
     turn_ending,
 )
 
-H, S, L = Phase.HANDSHAKE, Phase.SETUP, Phase.LIVE
+P, H, S, L = Phase.PROXY, Phase.HANDSHAKE, Phase.SETUP, Phase.LIVE
 C, ST = Kind.CLOSED, Kind.STATUS
 
 
@@ -81,6 +80,26 @@ CATALOGUE = [
         "region refused",
     ),
     (Failure(H, Kind.CREDENTIAL, 0, "no API key"), False, "fatal", "credential"),
+    (Failure(H, Kind.LOGIN, 0, "invalid_grant: revoked"), False, "fatal", "login refused"),
+    (Failure(H, Kind.TOKEN), False, "retry", "token service unreachable"),
+    (Failure(H, Kind.ADDRESS, 0, "no https"), False, "fatal", "endpoint address"),
+    (Failure(H, Kind.TRUST, 0, "SSL_CERT_FILE"), False, "fatal", "trust store"),
+    # proxies
+    (Failure(P, Kind.PROXY_SETTING, 0, "no scheme"), False, "fatal", "proxy setting"),
+    (Failure(P, Kind.DNS), False, "retry", "proxy name"),
+    (Failure(P, Kind.NO_NAME), False, "retry", "proxy name"),
+    (Failure(P, Kind.PORT_REFUSED), False, "retry", "proxy unreachable"),
+    (Failure(P, Kind.NO_ROUTE), False, "retry", "proxy unreachable"),
+    (Failure(P, Kind.UNREACHABLE), False, "retry", "proxy unreachable"),
+    (Failure(P, Kind.TIMEOUT), False, "retry", "proxy unreachable"),
+    (Failure(P, Kind.CERTIFICATE), False, "fatal", "proxy tls"),
+    (Failure(P, Kind.NOT_TLS), False, "fatal", "proxy tls"),
+    (Failure(P, Kind.NOT_HTTP), False, "fatal", "no proxy there"),
+    (Failure(P, ST, 407), False, "fatal", "proxy refuses"),
+    (Failure(P, ST, 403, "Forbidden"), False, "fatal", "proxy refuses"),
+    (Failure(P, ST, 404), False, "fatal", "proxy refuses"),
+    (Failure(P, ST, 502), False, "retry", "proxy failed"),
+    (Failure(P, ST, 429), False, "retry", "proxy failed"),
     (Failure(H, ST, 401), True, "fatal", "credential refused"),
     (Failure(H, ST, 403), True, "fatal", "credential refused"),
     (Failure(H, ST, 400, "API key not valid."), False, "fatal", "credential refused"),
@@ -152,15 +171,25 @@ CATALOGUE = [
     (Failure(H, ST, 599), True, "retry", "service error"),
     # the path
     (Failure(H, Kind.DNS), False, "retry", "dns"),
+    (Failure(H, Kind.NO_NAME), False, "retry", "no such name"),
+    (Failure(H, Kind.NO_ROUTE), False, "retry", "no route"),
+    (Failure(H, Kind.PORT_REFUSED), False, "retry", "port refused"),
     (Failure(H, Kind.UNREACHABLE), False, "retry", "unreachable"),
     (Failure(H, Kind.TLS), False, "retry", "tls"),
+    (Failure(H, Kind.TLS_VERSION), False, "fatal", "tls version"),
+    (Failure(H, Kind.NOT_TLS), False, "fatal", "no tls"),
+    (Failure(H, Kind.DROPPED), False, "retry", "handshake broken"),
+    (Failure(H, Kind.PROTOCOL), False, "fatal", "intercepted"),
     (Failure(H, Kind.TIMEOUT), False, "retry", "timeout"),
     (Failure(S, Kind.TIMEOUT), True, "retry", "timeout"),
     (Failure(L, Kind.TIMEOUT), True, "retry", "mute"),
     (Failure(L, Kind.DROPPED, 1006), True, "retry", "connection lost"),
     (Failure(L, Kind.PROTOCOL, 1009), True, "retry", "unusable frames"),
     (Failure(L, Kind.LOCAL), True, "retry", "closed by us"),
-    (Failure(H, Kind.CERTIFICATE, 0, "certificate has expired"), False, "fatal", "certificate"),
+    (Failure(H, Kind.CERTIFICATE, 0, "self-signed certificate"), False, "fatal", "certificate"),
+    (Failure(H, Kind.EXPIRED), False, "fatal", "certificate expired"),
+    (Failure(H, Kind.NOT_YET_VALID), False, "fatal", "certificate not yet valid"),
+    (Failure(H, Kind.WRONG_NAME), False, "fatal", "certificate name"),
     (Failure(H, ST, 200), False, "fatal", "intercepted"),
     (Failure(H, ST, 302), False, "fatal", "intercepted"),
     (Failure(H, ST, 511), False, "fatal", "intercepted"),
@@ -174,11 +203,28 @@ def test_catalogue(failure: Failure, handle: bool, action: str, cause: str) -> N
     assert (found.action.value, found.cause) == (action, cause)
 
 
-def test_a_certificate_is_not_judged_by_a_clock_that_is_not_set() -> None:
-    """Before NTP answers, every certificate looks wrong; that is no reason to alarm anybody."""
-    failure = Failure(H, Kind.CERTIFICATE, 0, "certificate is not yet valid")
-    assert verdict(failure, clock=False).action is Action.RETRY
-    assert verdict(failure, clock=True).action is Action.FATAL
+@pytest.mark.parametrize("kind", [Kind.EXPIRED, Kind.NOT_YET_VALID])
+@pytest.mark.parametrize("phase", [P, H])
+def test_a_date_is_not_judged_by_a_clock_that_is_not_set(kind: Kind, phase: Phase) -> None:
+    """Before NTP answers, dates look wrong; nobody is alarmed, and nobody is hammered."""
+    found = verdict(Failure(phase, kind), clock=False)
+    assert (found.action, found.cause) == (Action.RETRY, "clock not set")
+    assert found.interval_s >= 20.0
+    assert found.patient
+    assert verdict(Failure(phase, kind), clock=True).action is Action.FATAL
+
+
+@pytest.mark.parametrize("kind", [Kind.CERTIFICATE, Kind.WRONG_NAME, Kind.NOT_TLS, Kind.DNS])
+def test_the_clock_explains_nothing_else(kind: Kind) -> None:
+    """A certificate that nobody trusts is untrusted at any time of the day."""
+    assert verdict(Failure(H, kind), clock=False) == verdict(Failure(H, kind), clock=True)
+
+
+def test_a_signed_request_is_dated_by_the_clock() -> None:
+    """Google refuses a service account's signature of 1970; that is not the account's fault."""
+    failure = Failure(H, Kind.LOGIN, 0, "invalid_grant: Invalid JWT: … in a reasonable timeframe")
+    assert verdict(failure, clock=False).cause == "clock not set"
+    assert verdict(failure, clock=True).cause == "login refused"
 
 
 def test_only_the_service_itself_speaks_against_a_handle() -> None:

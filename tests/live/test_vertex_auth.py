@@ -118,7 +118,7 @@ async def test_a_revoked_service_account_is_told(monkeypatch: pytest.MonkeyPatch
         found = Credentials("test", service_account=account(tokens.url))
         async with Device(server.base_url, backend="vertex", find=lambda _: found) as device:
             refused = await device.event(e.Refused)
-            assert refused.cause == "credential"
+            assert refused.cause == "login refused"
             assert "deleted" in device.told(e.Disconnected)[0].reason
             assert not server.record.select("connect")
 
@@ -135,7 +135,7 @@ async def test_a_token_endpoint_out_of_reach(monkeypatch: pytest.MonkeyPatch) ->
             server.base_url, backend="vertex", find=lambda _: found, **live
         ) as device:
             ended = await device.event(e.Disconnected)
-            assert ended.cause == "unreachable"
+            assert ended.cause == "token service unreachable"
             assert not device.told(e.Refused)
 
 
