@@ -20,8 +20,9 @@ from agentd.live.messages import (
     ResumptionUpdate,
     ServerMessage,
     ToolResponse,
+    size_bytes,
 )
-from agentd.live.session import EARLY_INPUTS
+from agentd.live.session import EARLY_INPUTS, FRAMES_PER_TURN, LINE_OTHERS
 from agentd.live.store import MemoryStore
 from agentd.live.tools import Tool, Toolbox
 from tests.live.device import Device, on_loop
@@ -437,3 +438,102 @@ async def test_fakes_behave_like_the_real_ones() -> None:
     store.delete("session")
     await store.flush()
     assert store.read("session") is None
+
+
+@on_loop
+async def test_the_loop_has_its_turn_among_frames_that_come_without_a_pause() -> None:
+    """Thousands may be there at once; microphone, mute and heartbeat wait for a handful."""
+    connector, device = fake()
+    async with device:
+        await device.connected()
+        link = first_link(connector)
+        receive, handled = link.receive, 0
+
+        async def counted() -> ServerMessage:
+            nonlocal handled
+            handled += 1
+            return await receive()
+
+        link.receive = counted  # type: ignore[method-assign]
+        link.deliver(*[ServerMessage()] * 5_000)
+        stops, before = [], 0
+        while handled < 5_000:
+            await asyncio.sleep(0)
+            stops.append(handled - before)
+            before = handled
+        assert max(stops) <= FRAMES_PER_TURN + 1
+
+
+@pytest.mark.parametrize("size", [10, 30_000], ids=["many", "large"])
+@on_loop
+async def test_answers_that_a_peer_does_not_take_end_the_connection(size: int) -> None:
+    """Whatever waits to be sent is counted, not only sound; the conversation goes on anew."""
+    connector, device = fake()
+    async with device:
+        await device.connected()
+        link = first_link(connector)
+        link.deliver(HANDLE)
+        await device.event(e.HandleStored)
+        link.send_blocks = True
+        wire = device.session._wire
+        assert wire is not None
+        sent = 0
+        while not wire.aborted and sent < 2 * LINE_OTHERS:
+            wire.put(ToolResponse("c", "f", {"result": "x" * size}))
+            sent += 1
+        assert wire.unsent_bytes <= wire._limit_bytes + 4 * (size + 100) + 1000
+        ended = await device.event(e.Disconnected)
+        assert (ended.cause, ended.reason) == ("connection lost", "the connection takes no data")
+        await device.connected(2)
+        assert connector.plans[1].handle == "h1"
+
+
+@on_loop
+async def test_what_was_taken_back_is_no_longer_counted() -> None:
+    """Mute purges sound, and leaves answers to calls where they stand."""
+    connector, device = fake()
+    async with device:
+        await device.connected()
+        first_link(connector).send_blocks = True
+        wire = device.session._wire
+        assert wire is not None
+        await device.speak(1)
+        answer = ToolResponse("c", "f", {})
+        for message in (answer, Audio(bytes(100_000)), answer):
+            wire.put(message)
+        assert wire.unsent_bytes > 100_000
+        wire.purge_audio()
+        assert 2 * size_bytes(answer) <= wire.unsent_bytes < 10_000
+
+
+@on_loop
+async def test_new_kinds_of_frames_are_told_once_each() -> None:
+    """They are no fault of anybody; a peer that invents them fills no journal."""
+    connector, device = fake()
+    async with device:
+        await device.connected()
+        link = first_link(connector)
+        for n in range(300):
+            link.deliver(ServerMessage(unknown="newKind"), ServerMessage(unknown=f"kind{n}"))
+        await device.wait(lambda: device.session.status().unknown_frames == 600)
+        told = [event.kind for event in device.told(e.UnknownFrame)]
+        assert told == ["newKind", *(f"kind{n}" for n in range(15))]
+        assert not device.told(e.BadFrame)
+        assert device.session.status().connections == 1
+
+
+@on_loop
+async def test_a_refused_call_is_answered_and_not_run() -> None:
+    """The model is told why, and can go on."""
+    connector, device = fake()
+    async with device:
+        await device.connected()
+        await device.speak(3)
+        link = first_link(connector)
+        call = FunctionCall("c", "get_time", {}, refused="arguments of 20000 characters")
+        link.deliver(ServerMessage(calls=(call,), problem="call refused"))
+        await device.wait(lambda: any(isinstance(m, ToolResponse) for m in link.sent))
+        (answer,) = [m for m in link.sent if isinstance(m, ToolResponse)]
+        assert answer.response == {"error": "arguments of 20000 characters"}
+        assert not device.told(e.ToolCalled)
+        assert device.told(e.BadFrame)[0].problem == "call refused"
