@@ -113,10 +113,10 @@ class Audio(Section):
     """Microphone and speaker."""
 
     capture_device: str = Field(
-        "default", min_length=1, description="ALSA PCM name, card id, or file:/path.wav"
+        "default", min_length=1, description="ALSA PCM name, card id, file:/path.wav or pipe:/path"
     )
     playback_device: str = Field(
-        "default", min_length=1, description="ALSA PCM name, card id, or file:/path.wav"
+        "default", min_length=1, description="ALSA PCM name, card id, file:/path.wav or pipe:/path"
     )
     capture_channel: int = Field(
         0, ge=0, le=31, description="which channel of a microphone array to hear"

@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from agentd.config import GpioPins, Settings, context_window_tokens
+from agentd.config import Audio, GpioPins, Settings, context_window_tokens
 from agentd.config_fields import describe_range, find_field, find_section, walk_fields
 from agentd.errors import ConfigError, ConfigProblem
 from agentd.named_files import FileRefused, read_toml
@@ -25,6 +25,8 @@ from agentd.service.text import safe_text
 
 SYSTEM_CONFIG = Path("/etc/agentd/agentd.toml")
 MAX_FILE_BYTES = 1 << 20
+# Devices that are named by a path, and how that is written.
+_PATHS = {"file": "Write file:/path/to/sound.wav", "pipe": "Write pipe:/path/to/pipe"}
 MAX_KEY_CHARS, MAX_VALUE_CHARS = 120, 60  # in messages
 
 
@@ -238,19 +240,24 @@ def _cross_checks(
             "there is no button to push",
             'Set gpio.button to its pin, or gpio.button_mode to "tap"',
         )
+    yield from _path_problems(settings.audio, problem)
+
+
+def _path_problems(audio: Audio, problem: Any) -> Iterator[ConfigProblem]:
+    """Check devices that are named by a path."""
     for key in ("capture_device", "playback_device"):
-        name = getattr(settings.audio, key)
-        if name.startswith("file:") and not name.startswith("file:/"):
+        kind, colon, path = getattr(audio, key).partition(":")
+        if colon and kind in _PATHS and not path.startswith("/"):
             yield problem(
-                f"audio.{key}", name, "needs an absolute path", "Write file:/path/to/sound.wav"
+                f"audio.{key}", getattr(audio, key), "needs an absolute path", _PATHS[kind]
             )
-    same = settings.audio.capture_device == settings.audio.playback_device
-    if same and settings.audio.capture_device.startswith("file:"):
+    kind = audio.capture_device.partition(":")[0]
+    if audio.capture_device == audio.playback_device and kind in _PATHS:
         yield problem(
             "audio.playback_device",
-            settings.audio.playback_device,
-            "is the file that is captured from",
-            "Give the reply another file",
+            audio.playback_device,
+            f"is the {kind} that is captured from",
+            f"Give the reply another {kind}",
         )
 
 

@@ -63,7 +63,7 @@ def open_regular(path: Path) -> BinaryIO:
         OSError: it is not there, or may not be read.
     """
     try:
-        _check_kind(path, path.stat().st_mode)
+        check_kind(path, path.stat().st_mode)
     except ValueError as error:
         if isinstance(error, FileRefused):
             raise
@@ -71,7 +71,7 @@ def open_regular(path: Path) -> BinaryIO:
     fd = os.open(path, _OPEN)
     file = os.fdopen(fd, "rb")
     try:
-        _check_kind(path, os.fstat(fd).st_mode)  # it may be another one by now
+        check_kind(path, os.fstat(fd).st_mode)  # it may be another one by now
     except FileRefused:
         file.close()
         raise
@@ -155,7 +155,12 @@ def parse_toml(path: Path, text: str) -> dict[str, Any]:
     return tables
 
 
-def _check_kind(path: Path, mode: int) -> None:
+def check_kind(path: Path, mode: int) -> None:
+    """Refuse what is no regular file, by its `st_mode`.
+
+    Raises:
+        FileRefused: names what it is instead.
+    """
     if stat.S_ISREG(mode):
         return
     kind = next((name for is_kind, name in _KINDS if is_kind(mode)), "no regular file")

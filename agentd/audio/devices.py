@@ -4,6 +4,7 @@ A device runs inside one coroutine that returns only by an error or by cancellat
 closes the device. Which kind a name means:
 
     file:/path.wav           a WAV file (files.py)
+    pipe:/path               a named pipe from or to another program (pipes.py)
     a card id, usb-…         that card through ALSA's converting `plughw` (alsa.py)
     hw:…  dsnoop:…  dmix:…   the same PCM behind a converting `plug`: 16 kHz is refused raw by many
     anything else            that ALSA PCM: default, plughw:CARD=…, pulse, one's own of asound.conf
@@ -79,27 +80,36 @@ def open_devices(settings: Audio, clock: Clock) -> tuple[CaptureDevice, Playback
     WAV files on both sides share one time line.
     """
     from agentd.audio.files import FileCapture, FilePlayback, Timeline
+    from agentd.audio.pipes import PipeCapture, PipePlayback
 
     timeline = Timeline(clock)
-    capture_file = wav_path(settings.capture_device)
-    playback_file = wav_path(settings.playback_device)
+    capture_name, playback_name = settings.capture_device, settings.playback_device
     capture: CaptureDevice
     playback: PlaybackDevice
-    if capture_file:
+    if capture_file := wav_path(capture_name):
         capture = FileCapture(capture_file, settings.capture_channel, timeline)
+    elif capture_pipe := pipe_path(capture_name):
+        capture = PipeCapture(capture_pipe, clock)
     else:
         from agentd.audio.alsa import AlsaCapture
 
-        capture = AlsaCapture(settings.capture_device, settings.capture_channel, clock)
-    if playback_file:
+        capture = AlsaCapture(capture_name, settings.capture_channel, clock)
+    if playback_file := wav_path(playback_name):
         playback = FilePlayback(playback_file, timeline, lead=not capture_file)
+    elif playback_pipe := pipe_path(playback_name):
+        playback = PipePlayback(playback_pipe, clock)
     else:
         from agentd.audio.alsa import AlsaPlayback
 
-        playback = AlsaPlayback(settings.playback_device)
+        playback = AlsaPlayback(playback_name)
     return capture, playback
 
 
 def wav_path(name: str) -> Path | None:
-    """Return the path of a `file:` name, or None for a sound card."""
+    """Return the path of a `file:` name, or None for another device."""
     return Path(name.removeprefix("file:")) if name.startswith("file:") else None
+
+
+def pipe_path(name: str) -> Path | None:
+    """Return the path of a `pipe:` name, or None for another device."""
+    return Path(name.removeprefix("pipe:")) if name.startswith("pipe:") else None

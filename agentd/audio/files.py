@@ -12,8 +12,9 @@ from pathlib import Path
 from agentd.audio import formats
 from agentd.audio.devices import Deliver, Source
 from agentd.audio.resample import Resampler
-from agentd.audio.wav import WavFormat, WavWriter, read_header
+from agentd.audio.wav import WavFormat, WavWriter, open_wav, read_header
 from agentd.clock import Clock
+from agentd.errors import CaptureLost
 
 PERIOD = formats.PLAYBACK_RATE_HZ * formats.FRAME_MS // 1000
 
@@ -88,7 +89,8 @@ class _Reader:
         self._resampler = Resampler(layout.rate_hz, formats.CAPTURE_RATE_HZ)
         self._lead = round(self._resampler.delay_s * layout.rate_hz)
         self._waiting: list[int] = []
-        self._file = path.open("rb")
+        self._path = path
+        self._file = open_wav(path)
         self._file.seek(layout.data_at)
 
     def skip(self, samples: int) -> None:
@@ -115,7 +117,10 @@ class _Reader:
 
     def _input(self, count: int) -> list[int]:
         wanted = min(count, self._left)
-        raw = self._file.read(wanted * self._layout.frame_bytes) if wanted else b""
+        try:
+            raw = self._file.read(wanted * self._layout.frame_bytes) if wanted else b""
+        except OSError as error:
+            raise CaptureLost(f"{self._path}: {error.strerror}. Check its disk") from error
         self._left = self._left - wanted if raw else 0
         values = formats.to_int16(raw, self._layout.width)
         if self._channel is None:
@@ -136,20 +141,23 @@ class FilePlayback:
         self._path = path
         self._timeline = timeline
         self._lead = lead  # no file is captured from: the speaker starts the time line
-        self._writer: WavWriter | None = None
+        self._written = 0  # samples
         self.ran_dry = 0  # a file never does
 
     async def play(self, source: Source) -> None:
         """Write 20 ms periods on the time line; go on in the same file when opened again."""
-        if self._writer is None:
-            self._writer = WavWriter(self._path, formats.PLAYBACK_RATE_HZ)
-        if self._lead:
-            self._timeline.begin()
-        await self._timeline.began.wait()
-        self._fill_up(self._writer)
-        while True:
-            await self._timeline.reach((self._writer.samples + PERIOD) / formats.PLAYBACK_RATE_HZ)
-            self._writer.append(source(PERIOD, 0.0))
+        writer = WavWriter(self._path, formats.PLAYBACK_RATE_HZ, after=self._written)
+        try:
+            if self._lead:
+                self._timeline.begin()
+            await self._timeline.began.wait()
+            self._fill_up(writer)
+            while True:
+                await self._timeline.reach((writer.samples + PERIOD) / formats.PLAYBACK_RATE_HZ)
+                writer.append(source(PERIOD, 0.0))
+        finally:
+            self._written = writer.samples
+            writer.close()
 
     def _fill_up(self, writer: WavWriter) -> None:
         """Write silence for the time in which the device was closed."""

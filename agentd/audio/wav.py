@@ -11,9 +11,11 @@ import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from agentd.audio import formats
 from agentd.errors import AudioError, DeviceNotFound, UnsupportedFormat
+from agentd.named_files import FileRefused, check_kind, open_regular
 
 _PCM, _EXTENSIBLE = 0x0001, 0xFFFE
 _HEADER = struct.Struct("<4sI4s4sIHHIIHH4sI")
@@ -43,15 +45,36 @@ def read_header(path: Path) -> WavFormat:
         DeviceNotFound: no such file, or not readable.
         UnsupportedFormat: not a WAV file, or not PCM of 8 to 32 bits.
     """
-    try:
-        with path.open("rb") as file:
+    with open_wav(path) as file:
+        try:
             return _parse(file.read(12), file, path)
-    except OSError as error:
-        if isinstance(error, AudioError):
+        except AudioError:
             raise
-        raise DeviceNotFound(
-            f"{path}: {error.strerror}. Name a WAV file that the daemon may read"
-        ) from error
+        except OSError as error:
+            raise _unreadable(path, error) from error
+
+
+def open_wav(path: Path) -> BinaryIO:
+    """Open a file for reading; never wait for another program, as a pipe would.
+
+    Raises:
+        DeviceNotFound: no such file, not readable, or not a regular file.
+    """
+    try:
+        return open_regular(path)
+    except FileRefused as error:
+        raise _no_file(path, error.problem) from error
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> DeviceNotFound:
+    return DeviceNotFound(f"{path}: {error.strerror}. Name a WAV file that the daemon may read")
+
+
+def _no_file(path: Path, problem: str) -> DeviceNotFound:
+    remedy = f"Write pipe:{path} for a named pipe" if "pipe" in problem else "Name a regular file"
+    return DeviceNotFound(f"{path} {problem}. {remedy}")
 
 
 def _parse(riff: bytes, file: object, path: Path) -> WavFormat:
@@ -100,17 +123,46 @@ def _unsupported(path: Path, what: str) -> UnsupportedFormat:
 class WavWriter:
     """Append int16 mono samples to a WAV file whose header never promises more than is there."""
 
-    def __init__(self, path: Path, rate_hz: int) -> None:
+    def __init__(self, path: Path, rate_hz: int, *, after: int = 0) -> None:
+        """Begin a file, or go on behind the first `after` samples of one of our own.
+
+        Raises:
+            DeviceNotFound: the file cannot be written, or is no regular file.
+        """
         self._path = path
         self._rate_hz = rate_hz
-        self._bytes = 0
         try:
-            self._fd = os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, 0o644)
+            self._fd = self._open()
+        except FileRefused as error:
+            raise _no_file(path, error.problem) from error
+        except OSError as error:
+            raise self._refusal(error) from error
+        try:
+            there = max(0, os.fstat(self._fd).st_size - _HEADER.size)
+            self._bytes = min(after * formats.SAMPLE_BYTES, there & ~1)
+            os.ftruncate(self._fd, _HEADER.size + self._bytes)
             self._put_header()
         except OSError as error:
-            raise DeviceNotFound(
-                f"{path}: {error.strerror}. Name a file that the daemon may write"
-            ) from error
+            os.close(self._fd)
+            raise self._refusal(error) from error
+
+    def _open(self) -> int:
+        """Open for writing what is a regular file, or will be; a pipe would be waited for."""
+        if self._path.exists():
+            check_kind(self._path, self._path.stat().st_mode)
+        flags = os.O_CREAT | os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC
+        fd = os.open(self._path, flags, 0o644)
+        try:
+            check_kind(self._path, os.fstat(fd).st_mode)  # it may be another one by now
+        except FileRefused:
+            os.close(fd)
+            raise
+        return fd
+
+    def _refusal(self, error: OSError) -> DeviceNotFound:
+        return DeviceNotFound(
+            f"{self._path}: {error.strerror}. Name a file that the daemon may write"
+        )
 
     @property
     def samples(self) -> int:

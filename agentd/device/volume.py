@@ -146,7 +146,7 @@ async def find_control(
 
     With "auto" a card that has no control, or cannot be asked, gets the software volume.
     """
-    device = None if pcm.startswith("file:") else mixer_device(pcm_of(pcm))
+    device = None if pcm.startswith(("file:", "pipe:")) else mixer_device(pcm_of(pcm))
     if wanted == "software" or device is None:
         return software
     control: str | None = wanted

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from agentd.audio import formats
 from agentd.audio.cards import ASOUND, DeviceInfo, list_devices, pcm_of
-from agentd.audio.devices import CaptureDevice, PlaybackDevice, open_devices, wav_path
+from agentd.audio.devices import CaptureDevice, PlaybackDevice, open_devices, pipe_path, wav_path
 from agentd.audio.echo import ECHO_DOCUMENT
 from agentd.audio.sound import is_half_duplex
 from agentd.audio.wav import read_header
@@ -202,8 +202,8 @@ class Examination:
 
     async def _mixer(self) -> Finding:
         audio = self._settings.audio
-        if wav_path(audio.playback_device):
-            return skipped("mixer", "the speaker is a file")
+        if wav_path(audio.playback_device) or pipe_path(audio.playback_device):
+            return skipped("mixer", "the speaker is no sound card")
         device = mixer_device(pcm_of(audio.playback_device, self._machine.asound))
         microphone = mixer_device(pcm_of(audio.capture_device, self._machine.asound))
         finding = cards.judge_mixer(
@@ -215,7 +215,7 @@ class Examination:
         if (
             finding.result is Result.OK
             and microphone != device
-            and not audio.capture_device.startswith("file:")
+            and not audio.capture_device.startswith(("file:", "pipe:"))
         ):
             listing = await _scontents(microphone)
             trouble = cards.judge_capture_mixer(listing, microphone) if listing else None

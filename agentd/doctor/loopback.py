@@ -48,7 +48,9 @@ class Witness:
             case e.ReplyStarted():
                 self.tell("… and this is what arrived")
             case e.TurnEnded():
-                self.turn = event
+                # One that was overtaken before its answer came says nothing about the speaker.
+                if self.turn is None or event.first_audio_ms is not None:
+                    self.turn = event
             case e.CaptureLost() | e.PlaybackLost() | e.Refused():
                 self.trouble = event
                 self._over.set()
@@ -56,7 +58,7 @@ class Witness:
                 self.heard_ms = heard_ms
             case _:
                 pass
-        if self.turn is not None and self.heard_ms:
+        if self.turn is not None and self.turn.first_audio_ms is not None and self.heard_ms:
             self._over.set()
 
     async def wait(self) -> None:
