@@ -177,7 +177,7 @@ def publish(lines: Sequence[str], path: Path, disk: Disk) -> None:
 
 
 def main(root: Path = Path("/"), disk: Disk | None = None) -> int:
-    """Import the first boot file there is; return 0 if all of it was taken, or there is none."""
+    """Import the first boot file there is; return 0 if there is nothing to report."""
     disk = disk or Disk()
     boot = next((path for name in BOOT_FILES if _exists(path := root / name)), None)
     if boot is None:
@@ -192,7 +192,7 @@ def main(root: Path = Path("/"), disk: Disk | None = None) -> int:
     if outcome.settings_taken:
         print(f"settings imported into {root / SETTINGS}")
     publish(lines, boot.with_name(REPORT), disk)
-    return 1 if outcome.problems else 0
+    return 1 if lines else 0
 
 
 def _exists(path: Path) -> bool:

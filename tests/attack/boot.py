@@ -5,19 +5,14 @@ from __future__ import annotations
 import contextlib
 import io
 import random
-import subprocess
-import sys
 import tempfile
-import types
 from pathlib import Path
-from typing import Any
 
 from agentd import config_files
-from agentd.errors import ConfigError
+from agentd.provision import firstboot
 from tests.attack import settings_files, values
 from tests.attack.target import Case, Step, assert_plain
 
-PROGRAM = Path(__file__).parents[2] / "packaging/libexec/import-boot-config"
 KEY = "AIzaBootKeyOfNobody-0123456789abcdefghi"
 OLD = "AIzaTheKeyThatWasThere-0123456789abcdef"
 WAYS = (
@@ -32,37 +27,6 @@ WAYS = (
     'x = """\n[credentials]\ngemini_api_key = "{key}"\n"""',
     '[credentials]\ngemini_api_key = "AIz\\u0061BootKeyOfNobody-0123456789abcdefghi"',
 )  # fmt: skip
-
-
-def program(root: Path) -> types.ModuleType:
-    """Return the program with every path of the machine below `root`.
-
-    `agentd config check`, which it runs as a program of its own, is done in this process.
-    """
-    text = PROGRAM.read_text("utf-8")
-    for top in ("boot", "etc", "run", "var"):
-        text = text.replace(f'"/{top}/', f'"{root}/{top}/')
-    name = "attacked_boot_import"
-    module = types.ModuleType(name)
-    module.__file__ = str(PROGRAM)
-    sys.modules[name] = module  # dataclasses look their module up
-    exec(compile(text, str(PROGRAM), "exec"), module.__dict__)
-    if hasattr(module, "subprocess"):
-        stand_in: Any = types.ModuleType("subprocess")
-        stand_in.__dict__.update(subprocess.__dict__)
-        stand_in.run = _config_check
-        module.subprocess = stand_in  # type: ignore[attr-defined]
-    return module
-
-
-def _config_check(command: list[str], **_options: object) -> subprocess.CompletedProcess[str]:
-    file = Path(str(command[command.index("--config") + 1]))
-    try:
-        config_files.load(file, required=True)
-    except ConfigError as error:
-        words = "\n".join(f"agentd: {problem}" for problem in error.problems)
-        return subprocess.CompletedProcess(command, 78, "", words)
-    return subprocess.CompletedProcess(command, 0, "", "")
 
 
 class Boot:
@@ -99,7 +63,7 @@ def check_boot(root: Path, data: bytes) -> None:
     (root / "etc/agentd/agentd.toml").write_text("[gpio]\nbutton = 5\n")
     out = io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
-        status = program(root).main()
+        status = firstboot.main(root)
     assert status in {0, 1}, f"exit status {status}"
     _check_key(card, kept.read_text(), data, root)
     report = card / "agentd-error.txt"

@@ -75,3 +75,36 @@ def test_rubbish_is_refused_and_left_alone(device: Machine) -> None:
     assert not imported(device)
     assert "UTF-8" in device.read(f"{BOOT}/agentd-error.txt")
     device.run(f"rm {BOOT}/agentd.toml")
+
+
+def test_settings_that_would_stop_the_daemon_are_refused(device: Machine) -> None:
+    """Right by themselves, wrong beside what the device has: it keeps what it has and runs on."""
+    device.write("/etc/agentd/conf.d/50-button.toml", "[gpio]\nbutton = 5\n")
+    before = device.read("/etc/agentd/conf.d/10-boot.toml")
+    device.write(f"{BOOT}/agentd.toml", "[gpio]\nstatus_led = 5\n")
+    assert not imported(device)
+    report = device.read(f"{BOOT}/agentd-error.txt")
+    device.run(f"rm {BOOT}/agentd.toml")
+    assert "pin 5" in report
+    assert "No key was taken from this card." in report
+    assert device.read("/etc/agentd/conf.d/10-boot.toml") == before
+    device.run("agentd config check && rm /etc/agentd/conf.d/50-button.toml")
+
+
+def test_a_unit_with_encrypted_credentials_gets_the_key_encrypted(device: Machine) -> None:
+    """The import's own sandbox can ask systemd, and make and use the key of the host."""
+    dropin = "/etc/systemd/system/agentd.service.d/encrypted-credentials.conf"
+    device.run(
+        f"mkdir -p {dropin.rpartition('/')[0]} && "
+        f"cp /usr/share/doc/agentd/examples/encrypted-credentials.conf {dropin} && "
+        "systemctl daemon-reload"
+    )
+    device.write(f"{BOOT}/agentd.toml", f'[credentials]\ngemini_api_key = "{KEY}3"\n')
+    try:
+        assert imported(device), device.run("journalctl --no-pager -u agentd-firstboot -n 20")
+        assert device.run("ls -A /etc/credstore") == ""
+        sealed = "/etc/credstore.encrypted/gemini-api-key"
+        told = device.run(f"systemd-creds decrypt --name=gemini-api-key {sealed} -")
+        assert told == KEY + "3"
+    finally:
+        device.run(f"agentd-set-key --remove; rm {dropin}; systemctl daemon-reload")
