@@ -49,6 +49,21 @@ class BareRoot(Guest):
     def __exit__(self, *_: object) -> None:
         self._folder.cleanup()
 
+    def add(self, source: Path, target: str) -> None:
+        """Copy a folder of this machine into the root."""
+        place = self._work / "upper" / target.lstrip("/")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["cp", "-a", "--reflink=auto", source, place], check=True)
+
+    def make_disk(self, disk: Path, size: str) -> None:
+        """Write all that is in the root to an ext4 image."""
+        script = (
+            "mount --make-rprivate / && mount -t overlay overlay "
+            f"-o lowerdir={self._lower},upperdir={self._work}/upper,workdir={self._work}/work "
+            f"{self._work}/root && mke2fs -q -F -t ext4 -d {self._work}/root {disk} {size}"
+        )
+        subprocess.run(["unshare", "--mount", "sh", "-c", script], check=True, capture_output=True)
+
     def ask(self, script: str, **options: Any) -> subprocess.CompletedProcess[str]:
         """Run a shell script as root; return status and output whatever they are."""
         user, timeout_s = options.get("user", ""), options.get("timeout_s", 600.0)

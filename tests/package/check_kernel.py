@@ -28,7 +28,6 @@ await() { # await SECONDS EVENT
     echo "never: $2"; journalctl --no-pager -u agentd -n 40
 }
 classes() { awk '/^Block/ {exit} $2 == "alsa" || $2 == "gpiochip" {print $2}' /proc/devices; }
-apt-get -q -y install /srv/agentd.deb > /run/apt 2>&1 || cat /run/apt
 systemctl start by-name
 echo "before: $(classes | xargs)"
 await 120 capture_lost
@@ -58,14 +57,11 @@ def test_a_card_whose_driver_is_loaded_after_the_daemon_is_heard(
     A unit that names the class of devices alone stays shut out of the same card: systemd looks the
     name up when the unit starts. The class of GPIO chips is there from the kernel's own start.
     """
-    pc = Pc(
-        suite,
-        {
-            "srv/agentd.deb": packages.of("amd64").read_bytes(),
-            "etc/systemd/system/by-name.service": BY_NAME.encode(),
-            "etc/agentd/conf.d/90-card.toml": SETTINGS.encode(),
-        },
-    )
+    files = {
+        "/etc/systemd/system/by-name.service": BY_NAME,
+        "/etc/agentd/conf.d/90-card.toml": SETTINGS,
+    }
+    pc = Pc(suite, packages.of("amd64").read_bytes(), files)
     text = pc.run(SCRIPT)
     print(text)
     said = dict(re.findall(r"(?m)^([a-z ]+): (.*)$", text))

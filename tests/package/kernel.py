@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from tests.package.bareroot import BareRoot
 from tests.package.roots import apt_settings, base_root, cache, mirror
 
 MEMORY_MB: Final = 1024
@@ -89,12 +90,13 @@ def debian_kernel(suite: str) -> Kernel:
 
 
 class Pc:
-    """A disk with files on it that is booted once."""
+    """A disk with the package on it that is booted once."""
 
-    def __init__(self, suite: str, files: Mapping[str, bytes]) -> None:
+    def __init__(self, suite: str, deb: bytes, files: Mapping[str, str]) -> None:
         self._suite = suite
         self._kernel = debian_kernel(suite)
-        self._files = dict(files)
+        self._deb = deb
+        self._files = files
         self.release = self._kernel.release
 
     def run(self, script: str) -> str:
@@ -105,8 +107,8 @@ class Pc:
         """
         with tempfile.TemporaryDirectory(prefix="agentd-pc-") as name:
             work = Path(name)
-            self._make_disk(work, script)
             self._make_initramfs(work)
+            self._make_disk(work, script)
             try:
                 command = self._machine(work)
                 subprocess.run(command, check=True, capture_output=True, timeout=TIMEOUT_S)
@@ -131,39 +133,23 @@ class Pc:
         ]
 
     def _make_disk(self, work: Path, script: str) -> None:
-        tree = work / "tree"
-        subprocess.run(["cp", "-a", "--reflink=auto", base_root(self._suite), tree], check=True)
-        subprocess.run(
-            ["cp", "-a", "--reflink=auto", self._kernel.modules, tree / "usr/lib/modules"],
-            check=True,
-        )
-        subprocess.run(["depmod", "-b", tree, self.release], check=True)
+        """Install at this machine's own speed; the emulated one has to boot only."""
         files = {
-            "etc/systemd/system/script.service": _UNIT.encode(),
-            "etc/fstab": b"/dev/vda / ext4 rw 0 0\n",
-            "srv/script": f"{script}\necho {_END}\n".encode(),
+            "/etc/systemd/system/script.service": _UNIT,
+            "/etc/fstab": "/dev/vda / ext4 rw 0 0\n",
+            "/srv/script": f"{script}\necho {_END}\n",
             **self._files,
         }
-        for name, content in files.items():
-            path = tree / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-        wants = tree / "etc/systemd/system/graphical.target.wants"
-        wants.mkdir(parents=True, exist_ok=True)
-        (wants / "script.service").symlink_to("../script.service")
-        command: list[str | Path] = [
-            "mke2fs",
-            "-q",
-            "-F",
-            "-t",
-            "ext4",
-            "-d",
-            tree,
-            work / "disk",
-            "3G",
-        ]
-        subprocess.run(command, check=True, capture_output=True)
-        shutil.rmtree(tree)
+        with BareRoot(base_root(self._suite)) as root:
+            root.write("/srv/agentd.deb", self._deb)
+            root.run("apt-get -q -y install /srv/agentd.deb && rm /srv/agentd.deb")
+            for path, content in files.items():
+                root.write(path, content)
+            wants = "/etc/systemd/system/graphical.target.wants"
+            root.run(f"mkdir -p {wants} && ln -s ../script.service {wants}/")
+            modules = self._kernel.modules / self.release
+            root.add(modules, f"/usr/lib/modules/{self.release}")
+            root.make_disk(work / "disk", "3G")
 
     def _make_initramfs(self, work: Path) -> None:
         ram = work / "ram"
