@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from agentd import __version__, environment, terminal
+from agentd.departure import leave_at_once
 from agentd.errors import EXIT_CONFIG, EXIT_FAILURE, EXIT_OK, AgentdError, ConfigError
 from agentd.service.text import safe_text
 
@@ -167,6 +169,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run_command(parsed: argparse.Namespace) -> int:
     module, _, function = COMMANDS[parsed.command].handler.partition(":")
+    if parsed.command == "run":  # a stop may come while everything is still being imported
+        signal.signal(signal.SIGTERM, leave_at_once)
     try:
         handler = getattr(importlib.import_module(module), function)
         return int(handler(parsed))

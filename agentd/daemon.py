@@ -31,6 +31,7 @@ from agentd.audio.sound import Outlets, Sound
 from agentd.clock import Clock, SystemClock
 from agentd.config import Settings
 from agentd.config_files import Loaded, load
+from agentd.departure import Departure
 from agentd.device.button import Button, Contact
 from agentd.device.gestures import Action
 from agentd.device.leds import Lights, NoLights, open_lights
@@ -63,8 +64,7 @@ from agentd.state.store import StateStore
 from agentd.status import NetworkLog, TurnLog, snapshot
 from agentd.waiting import wait_for_event
 
-STOP_S = 4.0  # from SIGTERM to the exit, even with a dead peer; the unit allows 10
-SESSION_STOP_S = 2.5
+SESSION_STOP_S = 2.0  # for the goodbye, even with a dead peer; see `departure.LATEST_S`
 SETTLE_S = 10.0  # the first connection has had its chance
 
 
@@ -93,6 +93,7 @@ class Daemon:
         clock: Clock,
         reload_from: Callable[[], Loaded] | None = None,
         parts: Parts | None = None,
+        departure: Departure | None = None,
     ) -> None:
         self._settings = loaded.settings
         self._journal = journal
@@ -113,6 +114,9 @@ class Daemon:
             clock=clock,
             emit=self.emit,
         )
+        self._departure = departure
+        if departure:
+            departure.say_at_last(self._store.close)
         self._presenter = Presenter(
             clock=clock,
             lights=NoLights(),
@@ -220,6 +224,8 @@ class Daemon:
         if not self._stop_asked.is_set():
             self._stop_cause = cause
             self._stop_asked.set()
+            if self._departure:
+                self._departure.at_latest()
 
     def _start(self, name: str, stage: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self._tasks.create_task(stage, name=name)
@@ -244,12 +250,8 @@ class Daemon:
         self._notifier.stopping()
         self.emit(e.Stopping(cause=self._stop_cause))
         self._sound.close_microphone()
-        try:
-            async with asyncio.timeout(STOP_S):
-                await self.session.stop(SESSION_STOP_S)
-        except TimeoutError:
-            # A peer that does not answer must not hold up a shutdown; the handle is in the store.
-            pass
+        # A peer that does not answer must not hold up a shutdown; the handle is in the store.
+        await self.session.stop(SESSION_STOP_S)
 
     # ── events ────────────────────────────────────────────────────────────────────────────────
 
@@ -510,6 +512,7 @@ def main(arguments: argparse.Namespace) -> int:
     log = loaded.settings.log
     outlet = choose_outlet(log.format, clock=clock, stream=sys.stderr, environ=os.environ)
     journal = Journal(outlet, clock=clock, level=log.level)
+    departure = Departure()
     install(journal)
     faulthandler.enable()  # a starved watchdog aborts us: say where we stood
 
@@ -520,13 +523,16 @@ def main(arguments: argparse.Namespace) -> int:
             notifier=notifier,
             clock=clock,
             reload_from=lambda: load(arguments.config),
+            departure=departure,
         )
+        departure.say_at_last(journal.close)
         return await daemon.run()
 
     try:
-        return asyncio.run(run())
+        # Not asyncio.run, nor closed: that would wait for threads that hang.
+        status = asyncio.Runner().run(run())
     except Exception as error:  # noqa: BLE001 - told with its traceback, then systemd restarts us
         journal.put(crash_entry(error, "main"))
-        return EXIT_FAILURE
-    finally:
-        journal.close()
+        status = EXIT_FAILURE
+    departure.now(status)
+    return status

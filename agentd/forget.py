@@ -42,7 +42,7 @@ def forget_on_disk(directory: Path) -> list[str]:
             files.remove(name)
     except OSError as error:
         raise StateError(
-            f"{directory}: {error.strerror}; nothing may be taken for deleted. "
+            f"{error.filename or directory}: {error.strerror}; nothing may be taken for deleted. "
             "Run it again as root: sudo agentd forget"
         ) from error
     return found

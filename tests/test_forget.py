@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +11,16 @@ from pathlib import Path
 import pytest
 
 from agentd.clock import SystemClock
+from agentd.device.mute import Mute
+from agentd.device.tools import DeviceTools
 from agentd.errors import StateError
+from agentd.events import StateUnwritable
 from agentd.forget import directories, forget_on_disk
+from agentd.live.store import MemoryStore
+from agentd.methods import methods
 from agentd.state.store import StateStore
+from tests.test_reload import house
+from tests.virtual import run_virtually
 
 HANDLE = "Cihoandle-that-opens-the-conversation"
 SPOKEN = "my PIN is 4711"
@@ -73,6 +81,31 @@ def test_what_cannot_be_deleted_is_told(tmp_path: Path) -> None:
     (tmp_path / "transcript.json").mkdir()
     with pytest.raises(StateError, match="sudo agentd forget"):
         forget_on_disk(tmp_path)
+
+
+def test_with_a_daemon_what_cannot_be_deleted_is_an_error_that_names_it() -> None:
+    """By the socket and by the device's own tool; in memory it is gone, and later all of it is."""
+
+    async def main() -> None:
+        async with house() as found:
+            await found.microphone.until(1)
+            stubborn = found.state / "transcript.json.bad-1"
+            (stubborn / "inside").mkdir(parents=True)
+            forget = methods(found.daemon)["forget"].handler
+            with pytest.raises(StateError, match=f"not deleted: {stubborn}: "):
+                await forget({})  # type: ignore[misc]
+            told = [event for event in found.events if isinstance(event, StateUnwritable)]
+            assert [str(stubborn) in event.cause for event in told] == [True]
+            daemon = found.daemon
+            mute = Mute(store=MemoryStore(), emit=found.events.append, apply=lambda _muted: None)
+            tools = DeviceTools(daemon.volume, mute, daemon.ringer, daemon.session.forget)
+            answer = await tools.forget_conversation({"confirmed": True})
+            assert str(stubborn) in str(answer["error"])
+            assert "forgotten" not in answer
+            shutil.rmtree(stubborn)
+            assert "turns of transcript" in str(await forget({}))  # type: ignore[misc]
+
+    run_virtually(main())
 
 
 def test_the_services_directory_and_ones_own_are_searched(tmp_path: Path) -> None:

@@ -91,6 +91,7 @@ class House:
 
     def __init__(self, folder: Path, opening_s: float, closing_s: float) -> None:
         self.wanted = made({})
+        self.state = folder / "state"
         self.microphone = Microphone(opening_s=opening_s, closing_s=closing_s)
         self.speaker = FakePlayback(opening_s=opening_s, closing_s=closing_s)
         self.events: list[e.Event] = []
@@ -106,7 +107,7 @@ class House:
                 devices=(self.microphone, self.speaker),
                 connector=NoService(),
                 lights=lambda _settings, _emit: NoLights(),
-                state_directory=folder / "state",
+                state_directory=self.state,
                 control_path=folder / "control.sock",
                 observers=(self.events.append,),
             ),

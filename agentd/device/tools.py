@@ -16,6 +16,7 @@ from agentd.device.mute import Mute
 from agentd.device.ringer import Ringer
 from agentd.device.timers import Entry, TimerError
 from agentd.device.volume import Volume
+from agentd.errors import AgentdError
 from agentd.live.tools import Response, Tool
 
 VOICE = "voice"
@@ -119,7 +120,10 @@ class DeviceTools:
         """Delete the conversation."""
         if args.get("confirmed") is not True:
             return {"error": "ask the user to confirm, then call again with confirmed = true"}
-        return {"forgotten": await self.forget()}
+        try:
+            return {"forgotten": await self.forget()}
+        except AgentdError as error:
+            return {"error": str(error)}
 
     def _pending(self) -> list[dict[str, object]]:
         return [self._described(entry) for entry in self.ringer.schedule.entries]

@@ -15,6 +15,7 @@ from typing import Any
 
 from agentd.clock import Clock, WallTime
 from agentd.config import Settings
+from agentd.errors import StateError
 from agentd.events import Downlink, Emit, Event, LinkChanged, PlaybackMark, Speech
 from agentd.live import commands as c
 from agentd.live.connection import endpoint
@@ -184,9 +185,19 @@ class LiveSession:
         return self._request(c.AddContext(text))
 
     async def forget(self) -> str:
-        """Delete handle and transcript, begin afresh; return what was deleted."""
+        """Delete handle and transcript, begin afresh; return what was deleted.
+
+        Raises:
+            StateError: it is forgotten in memory, and something is still on the disk; names it.
+        """
         outcome = self._request(c.Forget())
-        await self._store.flush()
+        failed = await self._store.flush()
+        left = [failed[name] for name in (SESSION, TRANSCRIPT) if name in failed]
+        if left:
+            raise StateError(
+                f"not deleted: {'; '.join(left)}. It would be back after a restart: make the"
+                " directory writable (is the card read-only?), then forget again"
+            )
         return outcome
 
     async def reload(self, settings: Settings) -> str:

@@ -7,7 +7,7 @@ believed, is decided in `resumption` and `transcript`; a store only carries them
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 
@@ -28,8 +28,8 @@ class ConversationStore(Protocol):
     def put_aside(self, name: str) -> None:
         """Move the document out of the way: read no more, kept until the name is deleted."""
 
-    async def flush(self) -> None:
-        """Bring everything to safety now."""
+    async def flush(self) -> Mapping[str, str]:
+        """Bring everything to safety now; return what failed: names of documents, and why."""
 
 
 class MemoryStore:
@@ -63,5 +63,6 @@ class MemoryStore:
         if name in self.documents:
             self.aside[name] = self.documents.pop(name)
 
-    async def flush(self) -> None:
+    async def flush(self) -> Mapping[str, str]:
         """Do nothing: memory is as safe as it gets."""
+        return {}

@@ -120,7 +120,10 @@ class DiskFiles:
         """Remove the file, its temporary and what was put aside of it; sync the directory."""
         paths = [self._path(name), self._directory / f".{name}.json.tmp", *self._slots(name)]
         for path in paths:
-            path.unlink(missing_ok=True)
+            # Looked for first: a read-only file system refuses to remove even what is not there.
+            with contextlib.suppress(FileNotFoundError):
+                path.lstat()
+                path.unlink()
         with contextlib.suppress(FileNotFoundError):
             self._sync_directory()
 
@@ -152,6 +155,7 @@ class DiskFiles:
     def _write(self, path: Path, data: bytes) -> None:
         fd = os.open(path, _NEW_FILE, 0o600)
         try:
+            self._give_to_owner(fd)
             view = memoryview(data)
             while view:
                 self._at_step("write")
@@ -160,6 +164,16 @@ class DiskFiles:
             os.fsync(fd)
         finally:
             os.close(fd)
+
+    def _give_to_owner(self, fd: int) -> None:
+        """Let a file that root writes (`sudo agentd doctor`) belong to the directory's owner.
+
+        The daemon could not read it otherwise, and would put it aside.
+        """
+        if os.geteuid() == 0:
+            owner = self._directory.stat()
+            if owner.st_uid != 0:
+                os.fchown(fd, owner.st_uid, owner.st_gid)
 
     def _sync_directory(self) -> None:
         fd = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

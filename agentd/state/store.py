@@ -27,7 +27,7 @@ from agentd.waiting import wait_for_event
 RETRY_FIRST_S = 5.0
 RETRY_MAX_S = 300.0
 TELL_AGAIN_S = 3600.0  # a disk that stays full is told once an hour
-CLOSE_TIMEOUT_S = 2.0  # for a write that hangs in the kernel while we stop
+CLOSE_TIMEOUT_S = 1.0  # for a write that hangs in the kernel while we stop
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
 _UNKNOWN = "?"  # not a JSON text of any document: what the disk holds before we know
@@ -111,6 +111,7 @@ class StateStore:
         entry = self._want(name, None, None)
         entry.aside, entry.rest = True, rest or entry.rest
         entry.not_before_s = -math.inf
+        self._told_s = -math.inf  # somebody waits for this one: a failure is reported at once
         self._wake.set()
 
     async def run(self) -> None:
@@ -122,18 +123,37 @@ class StateStore:
             for entry in [e for e in self._entries.values() if e.dirty and e.not_before_s <= now_s]:
                 await self._store(entry)
 
-    async def flush(self) -> None:
-        """Write everything that changed, now. What fails is told and stays for a later try."""
+    async def flush(self) -> dict[str, str]:
+        """Write everything that changed, now; return what failed and why, by document.
+
+        That is reported as an event, too, and stays for a later try.
+        """
+        failed = {}
         for entry in list(self._entries.values()):
-            await self._store(entry)
+            error = await self._store(entry)
+            if error is not None:
+                failed[entry.name] = _described(error, self._directory / f"{entry.name}.json")
+        return failed
 
     def close(self) -> None:
-        """Write everything that changed, from any state, without a loop; the last act of a stop."""
-        for entry in [e for e in self._entries.values() if e.dirty]:
-            error = self._commit(entry, CLOSE_TIMEOUT_S)
+        """Write everything that changed, from any state, without a loop; the last act of a stop.
+
+        Returns within `CLOSE_TIMEOUT_S`, whatever the disk does; may be called again.
+        """
+        dirty = [entry for entry in self._entries.values() if entry.dirty]
+        outcomes: list[OSError | None] = []
+
+        def write() -> None:
+            for entry in dirty:
+                outcomes.append(self._commit(entry, CLOSE_TIMEOUT_S))  # noqa: PERF401 - read meanwhile
+
+        thread = threading.Thread(target=write, name="agentd last state", daemon=True)
+        thread.start()
+        thread.join(CLOSE_TIMEOUT_S)
+        for entry, error in zip(dirty, list(outcomes), strict=False):
             self._settle(entry, error)
-            if isinstance(error, TimeoutError):
-                return  # every other one would hang as well
+        if thread.is_alive():
+            self._tell(TimeoutError(f"a write has not returned for {CLOSE_TIMEOUT_S:g} s"))
 
     def _load(self, name: str) -> _Entry:
         try:
@@ -169,11 +189,14 @@ class StateStore:
         due_s = [entry.not_before_s for entry in self._entries.values() if entry.dirty]
         return max(0.0, min(due_s) - self._clock.monotonic()) if due_s else None
 
-    async def _store(self, entry: _Entry) -> None:
+    async def _store(self, entry: _Entry) -> OSError | None:
+        error = None
         if entry.dirty:
-            self._settle(entry, await call_in_daemon_thread(lambda: self._commit(entry), "state"))
+            error = await call_in_daemon_thread(lambda: self._commit(entry), "state")
+            self._settle(entry, error)
         else:
             _told(entry)
+        return error
 
     def _commit(self, entry: _Entry, timeout_s: float = -1) -> OSError | None:
         """Bring the newest wish to disk; runs in a worker thread.
@@ -231,14 +254,19 @@ class StateStore:
             self._failing_since_s = now_s
         if now_s - self._told_s >= TELL_AGAIN_S:
             self._told_s = now_s
-            what = error.strerror or str(error) or type(error).__name__
-            self._emit(StateUnwritable(cause=f"{self._directory}: {what}"))
+            self._emit(StateUnwritable(cause=_described(error, self._directory)))
 
 
 def _checked(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise ValueError(f"document name {name!r}: lower-case letters, digits and hyphens only")
     return name
+
+
+def _described(error: OSError, otherwise: Path) -> str:
+    """Return the file that an error is about, and what it was."""
+    where = error.filename if isinstance(error.filename, str) else otherwise
+    return f"{where}: {error.strerror or str(error) or type(error).__name__}"
 
 
 def _told(entry: _Entry) -> None:

@@ -8,6 +8,8 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -256,6 +258,80 @@ def test_a_read_only_disk_keeps_talking_from_memory(small_disk: Path) -> None:
     subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
     asyncio.run(store.flush())
     assert open_store(small_disk)[0].read("handle") == {"n": 2}
+
+
+def test_what_cannot_be_deleted_is_named_and_announced_every_time(small_disk: Path) -> None:
+    """Whoever asked to forget hears which file is left; on disk it stays until it can go."""
+    store, events = open_store(small_disk)
+    store.write("handle", {"n": 1})
+    asyncio.run(store.flush())
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    for _ in range(2):
+        store.delete("handle")
+        store.delete("never-there")
+        failed = asyncio.run(store.flush())
+        assert failed == {"handle": f"{small_disk}/handle.json: Read-only file system"}
+    assert store.read("handle") is None
+    assert [type(event) for event in events] == [StateUnwritable] * 2
+    assert f"{small_disk}/handle.json" in events[0].message()
+    subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
+    assert asyncio.run(store.flush()) == {}
+    assert listing(small_disk) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="takes root, which writes for another user")
+def test_what_root_writes_belongs_to_the_owner_of_the_directory() -> None:
+    """`sudo agentd doctor` writes what it measured; the daemon, another user, reads it."""
+    daemon_uid = 65_534
+    with tempfile.TemporaryDirectory(prefix="two-users-") as folder:
+        Path(folder).chmod(0o755)
+        directory = Path(folder) / "state"
+        directory.mkdir(mode=0o700)
+        os.chown(directory, daemon_uid, daemon_uid)
+        by_root, events = open_store(directory)
+        by_root.write("echo", {"n": 1})
+        by_root.close()
+        about = (directory / "echo.json").stat()
+        assert (about.st_uid, about.st_gid) == (daemon_uid, daemon_uid)
+        assert stat.S_IMODE(about.st_mode) == 0o600
+        assert listing(directory) == ["echo.json"]
+        child = os.fork()
+        if child == 0:
+            os.setresuid(daemon_uid, daemon_uid, daemon_uid)
+            store = open_store(directory)[0]
+            good = store.read("echo") == {"n": 1}
+            store.write("echo", {"n": 2})
+            store.close()
+            os._exit(0 if good else 1)
+        assert os.waitpid(child, 0)[1] == 0
+        assert open_store(directory)[0].read("echo") == {"n": 2}
+        assert events == []
+
+
+def test_a_disk_that_hangs_does_not_hold_up_the_last_write(tmp_path: Path) -> None:
+    """Fsync never returns: `close` gives up, says so, and the document before it is on disk."""
+    let_go = threading.Event()
+    steps: list[str] = []
+
+    def at_step(step: str) -> None:
+        steps.append(step)
+        if step == "sync" and steps.count("sync") == 2:
+            let_go.wait(60)
+
+    events: list[Event] = []
+    store = StateStore(
+        tmp_path,
+        clock=SystemClock(),
+        emit=events.append,
+        files=DiskFiles(tmp_path, at_step=at_step),
+    )
+    for name in ("first", "second", "third"):
+        store.write(name, {"n": 1})
+    store.close()
+    assert [type(event) for event in events] == [StateUnwritable]
+    assert "has not returned" in events[0].message()
+    assert open_store(tmp_path)[0].read("first") == {"n": 1}
+    let_go.set()
 
 
 def test_garbage_on_a_read_only_disk_is_told_and_survived(small_disk: Path) -> None:
