@@ -147,6 +147,7 @@ class Daemon:
             store=self._store,
             emit=self.emit,
             default_percent=self._settings.audio.volume_percent,
+            clock=clock,
         )
         self._button = Slot(self._make_button(self._settings))
         self._switch: Contact | None = None
@@ -201,7 +202,8 @@ class Daemon:
             self._start("state", self._store.run())
             self._start("session", self.session.run())
             self._start("heartbeat", self._heartbeat.run())
-            self._start("volume", self._use_mixer(self._settings))
+            self._start("mixer", self._use_mixer(self._settings))
+            self._start("volume", self.volume.run())
             self._start("sounds", self._sounder.run())
             self._start("ringer", self.ringer.run())
             self._start("control", self._control.run())
@@ -289,6 +291,9 @@ class Daemon:
 
     def _sound_hears(self, event: e.Event) -> None:
         self._sound.on_event(event)
+        leaving = self._stop_asked.is_set()
+        if isinstance(event, e.PlaybackBack) and self.volume.fell_back and not leaving:
+            self._start("mixer", self._use_mixer(self._settings))  # the card may have one again
 
     def _state_changed(self, change: Change) -> None:
         if change.after != change.before:
@@ -438,7 +443,7 @@ class Daemon:
     async def _use_mixer(self, settings: Settings) -> None:
         audio = settings.audio
         await self.volume.use(
-            await find_control(audio.playback_device, audio.mixer_control, self._software_volume)
+            lambda: find_control(audio.playback_device, audio.mixer_control, self._software_volume)
         )
 
     def _make_sound(self, settings: Settings) -> Sound:

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import re
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol
 
 from agentd.audio.cards import pcm_of
+from agentd.clock import Clock
 from agentd.device.mute import Store
 from agentd.errors import AudioError
 from agentd.events import Emit, VolumeChanged
@@ -24,6 +26,7 @@ from agentd.events import Emit, VolumeChanged
 DOCUMENT = "volume"
 STEP_PERCENT = 10
 AMIXER_TIMEOUT_S = 3.0
+RETRY_S = 5.0  # for a program that could not be started: too many processes, too little memory
 
 # The usual names of a playback control, the most general first.
 USUAL_CONTROLS = (
@@ -32,6 +35,12 @@ USUAL_CONTROLS = (
 )
 
 Run = Callable[..., Awaitable[str]]
+
+_TRANSIENT = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
+
+
+class MixerBusy(AudioError):
+    """The mixer could not be asked for lack of processes, memory or files; it is tried again."""
 
 
 class Control(Protocol):
@@ -70,6 +79,8 @@ class MixerVolume:
         command = ("-q", "-M", "-D", self.device, "sset", name, f"{percent}%")
         try:
             await self._run(*command, "unmute")
+        except MixerBusy:
+            raise
         except AudioError:
             await self._run(*command)
 
@@ -89,6 +100,8 @@ async def run_amixer(*arguments: str) -> str:
             stderr=asyncio.subprocess.PIPE,
         )
     except OSError as error:
+        if error.errno in _TRANSIENT:
+            raise MixerBusy(f"amixer: {error.strerror}. See what else runs: `ps ax`") from error
         raise AudioError(f"amixer: {error.strerror}. Install alsa-utils") from error
     try:
         async with asyncio.timeout(AMIXER_TIMEOUT_S):
@@ -145,6 +158,9 @@ async def find_control(
     """Return the control to use: `wanted` is "auto", "software" or the name of a control.
 
     With "auto" a card that has no control, or cannot be asked, gets the software volume.
+
+    Raises:
+        MixerBusy: it cannot be asked just now.
     """
     device = None if pcm.startswith(("file:", "pipe:")) else mixer_device(pcm_of(pcm))
     if wanted == "software" or device is None:
@@ -153,6 +169,8 @@ async def find_control(
     if wanted == "auto":
         try:
             listing = await (run or run_amixer)("-D", device, "scontents")
+        except MixerBusy:
+            raise
         except AudioError:
             return software
         control = best_control(playback_controls(listing))
@@ -163,35 +181,57 @@ async def find_control(
 
 
 class Volume:
-    """The owner of the volume: clamps, remembers, tells."""
+    """The owner of the volume: clamps, remembers, reports. Call `run` as a task.
+
+    Of changes that come while the card is being asked only the last one is brought to it: there is
+    one mixer program at a time.
+    """
 
     def __init__(
-        self, *, control: Control, fallback: Control, store: Store, emit: Emit, default_percent: int
+        self,
+        *,
+        control: Control,
+        fallback: Control,
+        store: Store,
+        emit: Emit,
+        default_percent: int,
+        clock: Clock,
     ) -> None:
         self._control = control
         self._fallback = fallback
         self._store = store
         self._emit = emit
+        self._clock = clock
         saved = (store.read(DOCUMENT) or {}).get("percent")
         known = isinstance(saved, int) and not isinstance(saved, bool)
         self._percent = clamp(saved if isinstance(saved, int) and known else default_percent)
+        self._find: Callable[[], Awaitable[Control]] | None = None
+        self._turn = asyncio.Lock()
+        self._wanted = self._brought = 0  # changes, counted
+        self._again = asyncio.Event()
+        self.fell_back = False
+        """Whether the card's control has refused, so that the fallback is used in its place."""
 
     @property
     def percent(self) -> int:
         """Return what was set last."""
         return self._percent
 
-    async def start(self) -> None:
-        """Bring what was remembered to the card, without a word."""
-        await self._apply()
+    async def run(self) -> None:
+        """Try again what the machine had no room for, until cancelled."""
+        while True:
+            await self._again.wait()
+            self._again.clear()
+            await self._clock.sleep(RETRY_S)
+            await self._apply()
 
-    async def use(self, control: Control) -> None:
-        """Take another control (a reload, another card) and bring it to the same volume."""
-        self._control = control
+    async def use(self, find: Callable[[], Awaitable[Control]]) -> None:
+        """Look for a control (the start, a reload, a card) and bring it to the same volume."""
+        self._find = find
         await self._apply()
 
     async def set(self, percent: int, *, by: str) -> int:
-        """Set, remember and tell the volume; return what it is now, 0 to 100."""
+        """Set, remember and report the volume; return what it is now, 0 to 100."""
         self._percent = clamp(percent)
         self._store.write(DOCUMENT, {"percent": self._percent})
         self._emit(VolumeChanged(percent=self._percent, by=by))
@@ -203,12 +243,34 @@ class Volume:
         return await self.set(self._percent + steps * STEP_PERCENT, by=by)
 
     async def _apply(self) -> None:
+        self._wanted += 1
+        mine = self._wanted
+        async with self._turn:
+            if self._brought >= mine:
+                return  # somebody else has brought it along
+            newest = self._wanted
+            try:
+                await self._bring()
+            except MixerBusy:
+                self._again.set()
+                return
+            self._brought = newest
+
+    async def _bring(self) -> None:
+        find = self._find
         try:
+            if find is not None:
+                self._control = await find()
+                self.fell_back = False
             await self._control.set_percent(self._percent)
+        except MixerBusy:
+            raise
         except AudioError:
             # The card's control is gone or refuses; the player's gain still works.
-            self._control = self._fallback
+            self._control, self.fell_back = self._fallback, True
             await self._control.set_percent(self._percent)
+        if self._find is find:
+            self._find = None
 
 
 def clamp(percent: int) -> int:

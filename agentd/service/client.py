@@ -96,6 +96,8 @@ class ControlClient:
                 answer = self._receive()
             except NotRunning:
                 return
+            if "error" in answer:
+                raise _failure(answer["error"])
             if answer.get("method") == "status":
                 yield answer.get("params")
 

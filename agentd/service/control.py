@@ -21,10 +21,12 @@ from agentd.errors import AgentdError
 from agentd.events import Commanded, CommandRefused, ControlUnavailable, Emit
 from agentd.service import rpc
 from agentd.service.peers import Peer, control_group, may_command, peer_of
+from agentd.service.places import NoPlace, Places
 from agentd.service.text import safe_text
 from agentd.waiting import wait_for_event
 
 MAX_CLIENTS = 16
+MAX_LONG = 12  # requests that wait for something, at once: the other places are for short ones
 IDLE_S = 60.0
 HANDLER_S = 20.0
 WRITE_S = 5.0
@@ -33,6 +35,8 @@ WATCH_MIN_S = 0.1  # and at most this often
 MODE = 0o660
 
 WATCH = "watch"
+DISPLACED = "this connection made room for another client; connect again"
+TOO_MANY = "too many clients at once; try again"
 NOT_PERMITTED = (
     "not permitted: be root, or a member of the group agentd "
     "(sudo usermod -aG agentd $USER, then log in again)"
@@ -61,7 +65,8 @@ class ControlServer:
         self._status = status
         self._group = control_group()
         self._permit = permit or (lambda peer: may_command(peer, group=self._group))
-        self._clients = 0
+        self._places: Places[_Client] = Places(MAX_CLIENTS)
+        self._long = 0
         self._watchers: set[asyncio.Event] = set()
         self._bound: tuple[int, int] | None = None  # device and inode of our socket file
 
@@ -138,7 +143,6 @@ class ControlServer:
             clients.create_task(self._serve(sock))
 
     async def _serve(self, sock: socket.socket) -> None:
-        self._clients += 1
         try:
             reader, writer = await asyncio.open_unix_connection(sock=sock, limit=rpc.MAX_LINE_BYTES)
             try:
@@ -151,17 +155,32 @@ class ControlServer:
             _log.error("client failed", exc_info=error)
         finally:
             sock.close()
-            self._clients -= 1
 
-    def admit(self, sock: socket.socket) -> Peer:
-        """Return who knocks; raise `RpcError` if they may not come in."""
+    def admit(self, client: _Client, sock: socket.socket) -> Peer:
+        """Give a place to who knocks and return who it is; raise `RpcError` if they get none."""
         peer = peer_of(sock)
         if not self._permit(peer):
             self._emit(CommandRefused(uid=peer.uid, pid=peer.pid, cause="not in group agentd"))
             raise rpc.RpcError(rpc.NOT_PERMITTED, NOT_PERMITTED)
-        if self._clients > MAX_CLIENTS:
-            raise rpc.RpcError(rpc.BUSY, "too many clients at once; try again")
+        try:
+            displaced = self._places.enter(client, privileged=may_command(peer))
+        except NoPlace:
+            raise rpc.RpcError(rpc.BUSY, TOO_MANY) from None
+        if displaced is not None:
+            displaced.send_away()
         return peer
+
+    def release(self, client: _Client) -> None:
+        """Take back the place of a client that has gone."""
+        self._places.leave(client)
+
+    async def serve(self, client: _Client, line: bytes, peer: Peer) -> tuple[bytes, bool]:
+        """Answer a line of a client, who keeps its place meanwhile."""
+        self._places.begin(client)
+        try:
+            return await self.answer(line, peer)
+        finally:
+            self._places.end(client)
 
     async def answer(self, line: bytes, peer: Peer) -> tuple[bytes, bool]:
         """Return the answer to `line` (empty for none) and whether the client now watches."""
@@ -173,12 +192,23 @@ class ControlServer:
             method = rpc.find(self._methods, request)
             if method.changing:
                 self._emit(Commanded(method=request.method, uid=peer.uid, pid=peer.pid))
-            answer = rpc.result(request.id, await _call(method, request))
+            answer = rpc.result(request.id, await self._call(method, request))
         except rpc.RpcError as failure:
             answer = rpc.error(failure)
         if request.notification:
             return b"", False
         return answer, request.method == WATCH
+
+    async def _call(self, method: rpc.Method, request: rpc.Request) -> object:
+        if not inspect.iscoroutinefunction(method.handler):
+            return await _call(method, request)
+        if self._long >= MAX_LONG:
+            raise rpc.RpcError(rpc.BUSY, "too many requests at once; try again", request.id)
+        self._long += 1
+        try:
+            return await _call(method, request)
+        finally:
+            self._long -= 1
 
     async def watch(self, send: Callable[[bytes], Awaitable[None]]) -> None:
         """Send the status whenever it changed, until cancelled."""
@@ -215,9 +245,9 @@ class _Client:
 
     async def run(self) -> None:
         try:
-            peer = self._server.admit(self._socket)
+            peer = self._server.admit(self, self._socket)
             while line := await self._line():
-                answer, watches = await self._server.answer(line, peer)
+                answer, watches = await self._server.serve(self, line, peer)
                 if answer:
                     await self._send(answer)
                 if watches:
@@ -225,6 +255,13 @@ class _Client:
                     return
         except rpc.RpcError as failure:
             await self._send(rpc.error(failure))
+        finally:
+            self._server.release(self)
+
+    def send_away(self) -> None:
+        """Make room for another: say so if the client takes it, and hang up."""
+        self._writer.write(rpc.error(rpc.RpcError(rpc.BUSY, DISPLACED)))
+        self._writer.transport.abort()
 
     async def _line(self) -> bytes:
         """Return the next line that is not blank, or nothing at the end."""

@@ -102,6 +102,7 @@ class StateStore:
         entry.purge = True  # also when a later write overtakes this one on its way to disk
         entry.aside, entry.rest = False, None
         entry.not_before_s = -math.inf
+        self._told_s = -math.inf  # somebody waits for this one: a failure is reported at once
         self._wake.set()
 
     def put_aside(self, name: str) -> None:
@@ -111,7 +112,6 @@ class StateStore:
         entry = self._want(name, None, None)
         entry.aside, entry.rest = True, rest or entry.rest
         entry.not_before_s = -math.inf
-        self._told_s = -math.inf  # somebody waits for this one: a failure is reported at once
         self._wake.set()
 
     async def run(self) -> None:

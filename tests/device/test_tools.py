@@ -34,7 +34,12 @@ class World:
             clock=self.clock, store=store, emit=emit, boot="b", timezone=ZoneInfo("UTC")
         )
         volume = Volume(
-            control=software, fallback=software, store=store, emit=emit, default_percent=70
+            control=software,
+            fallback=software,
+            store=store,
+            emit=emit,
+            default_percent=70,
+            clock=self.clock,
         )
         self.forgotten = 0
         tools = DeviceTools(volume, self.mute, self.ringer, self.forget)

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import stat
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
+from agentd.clock import FakeClock
 from agentd.device.volume import (
+    Control,
+    MixerBusy,
     MixerVolume,
     SoftwareVolume,
     Volume,
@@ -181,8 +187,30 @@ async def test_amixer_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def volume(store: MemoryStore, events: list[Event]) -> tuple[Volume, list[int]]:
     """Return a volume on the player's gain."""
     gain, gains = software()
-    made = Volume(control=gain, fallback=gain, store=store, emit=events.append, default_percent=70)
-    return made, gains
+    return knob_on(gain, gain, events, store), gains
+
+
+def knob_on(
+    control: Control, fallback: Control, events: list[Event], store: MemoryStore | None = None
+) -> Volume:
+    """Return a volume on a control."""
+    return Volume(
+        control=control,
+        fallback=fallback,
+        store=store or MemoryStore(),
+        emit=events.append,
+        default_percent=70,
+        clock=FakeClock(),
+    )
+
+
+def found(control: Control) -> Callable[[], Awaitable[Control]]:
+    """Return a search that finds `control`."""
+
+    async def find() -> Control:
+        return control
+
+    return find
 
 
 async def test_volume_is_set_told_and_remembered(events: list[Event]) -> None:
@@ -192,7 +220,7 @@ async def test_volume_is_set_told_and_remembered(events: list[Event]) -> None:
     assert await knob.set(35, by="control") == 35
     assert events == [VolumeChanged(percent=35, by="control")]
     again, restored = volume(store, events)
-    await again.start()
+    await again.use(found(again._control))
     assert (again.percent, gains, restored, len(events)) == (35, [35], [35], 1)
 
 
@@ -223,18 +251,115 @@ async def test_card_refuses(events: list[Event]) -> None:
     """If the card's control goes away, the player's gain takes over."""
     gain, gains = software()
     card = MixerVolume("hw:1", "PCM", Amixer(refuses="sset"))
-    knob = Volume(
-        control=card, fallback=gain, store=MemoryStore(), emit=events.append, default_percent=70
-    )
+    knob = knob_on(card, gain, events)
     await knob.set(20, by="voice")
     assert gains == [20]
+    assert knob.fell_back
+    await knob.use(found(MixerVolume("hw:1", "PCM", Amixer())))
+    assert not knob.fell_back
+
+
+class SlowCard:
+    """A control that takes its time, and notes how many ask it at once."""
+
+    def __init__(self) -> None:
+        self.at_once = self.most = 0
+        self.set_to: list[int] = []
+
+    async def set_percent(self, percent: int) -> None:
+        self.at_once += 1
+        self.most = max(self.most, self.at_once)
+        await asyncio.sleep(0.01)
+        self.set_to.append(percent)
+        self.at_once -= 1
+
+
+async def test_of_many_changes_at_once_the_card_gets_the_first_and_the_last(
+    events: list[Event],
+) -> None:
+    """64 calls of the model in one message are two programs, one after the other."""
+    card = SlowCard()
+    knob = knob_on(card, card, events)
+    answers = await asyncio.gather(*(knob.set(n, by="voice") for n in range(64)))
+    assert answers[-1] == knob.percent == 63
+    assert card.set_to in ([63], [0, 63])
+    assert card.most == 1
+    assert len(events) == 64
+
+
+async def test_a_caller_that_gives_up_does_not_lose_what_others_want(events: list[Event]) -> None:
+    """The tool's deadline ends one call; the newest volume reaches the card all the same."""
+    card = SlowCard()
+    knob = knob_on(card, card, events)
+    first = asyncio.create_task(knob.set(10, by="voice"))
+    second = asyncio.create_task(knob.set(20, by="control"))
+    await asyncio.sleep(0)
+    first.cancel()
+    await second
+    assert card.set_to == [20]
+
+
+@pytest.mark.parametrize("kind", [errno.EAGAIN, errno.ENOMEM, errno.EMFILE])
+async def test_no_room_for_a_program_is_tried_again_and_the_card_stays(
+    kind: int, events: list[Event], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fork that fails says nothing about the card: its control is not given up for good."""
+    asked: list[str] = []
+    full = [True]
+
+    async def start(*arguments: str, **_options: object) -> object:
+        asked.append(" ".join(arguments))
+        if full.pop() if full else False:
+            raise OSError(kind, os.strerror(kind))
+        return Done()
+
+    class Done:
+        returncode = 0
+
+        async def communicate(self) -> tuple[bytes, bytes]:
+            return b"", b""
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", start)
+    gain, gains = software()
+    knob = knob_on(MixerVolume("hw:1", "PCM"), gain, events)
+    running = asyncio.create_task(knob.run())
+    assert await knob.set(20, by="voice") == 20
+    assert len(asked) == 1
+    for _ in range(20):
+        await asyncio.sleep(0)
+    running.cancel()
+    assert asked == ["amixer -q -M -D hw:1 sset PCM,0 20% unmute"] * 2
+    assert gains == []
+    assert not knob.fell_back
+
+
+async def test_a_card_that_cannot_be_looked_at_for_lack_of_room_is_looked_at_again(
+    events: list[Event],
+) -> None:
+    """At the start, when everything is started at once: software volume is not the answer."""
+    amixer = Amixer()
+    refusals = [MixerBusy("amixer: no room. See what else runs")]
+
+    async def run(*arguments: str) -> str:
+        if refusals:
+            raise refusals.pop()
+        return await amixer(*arguments)
+
+    gain, _ = software()
+    knob = knob_on(gain, gain, events)
+    running = asyncio.create_task(knob.run())
+    await knob.use(lambda: find_control("hw:1", "auto", gain, run))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    running.cancel()
+    assert amixer.commands[-1].startswith("-q -M -D hw:1 sset Headset,0 70%")
 
 
 async def test_other_card(events: list[Event]) -> None:
     """Another card comes up at the same volume."""
     knob, _ = volume(MemoryStore(), events)
     amixer = Amixer()
-    await knob.use(MixerVolume("hw:2", "PCM", amixer))
+    await knob.use(found(MixerVolume("hw:2", "PCM", amixer)))
     assert amixer.commands == ["-q -M -D hw:2 sset PCM,0 70% unmute"]
 
 

@@ -424,24 +424,105 @@ def test_a_socket_that_cannot_be_made_is_told(tmp_path: Path, place: str) -> Non
     assert [type(event) for event in daemon.events] == [ControlUnavailable]
 
 
-def test_too_many_clients_are_told_so_and_the_first_ones_are_served(tmp_path: Path) -> None:
-    """Idle connections are bounded; those that are inside go on."""
+STATUS = b'{"jsonrpc":"2.0","id":1,"method":"status"}\n'
+SLOW = b'{"jsonrpc":"2.0","id":1,"method":"slow"}\n'
+WATCH = b'{"jsonrpc":"2.0","id":1,"method":"watch"}\n'
+
+Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+async def enter(daemon: Daemon, request: bytes = STATUS) -> Ends:
+    """Connect, ask something, and stay."""
+    reader, writer = await asyncio.open_unix_connection(str(daemon.path))
+    writer.write(request)
+    if request != SLOW:
+        assert b"result" in await reader.readline()
+    return reader, writer
+
+
+@pytest.mark.parametrize("asks", [STATUS, WATCH], ids=["idle", "watching"])
+def test_whoever_is_idle_longest_makes_room_and_hears_so(asks: bytes, tmp_path: Path) -> None:
+    """Sixteen that only hold their places never keep the owner from muting."""
 
     async def scenario() -> None:
         async with Daemon(tmp_path / "control.sock").running() as daemon:
-            inside = [
-                await asyncio.open_unix_connection(str(daemon.path))
-                for _ in range(control.MAX_CLIENTS)
-            ]
-            for reader, writer in inside:
-                writer.write(b'{"jsonrpc":"2.0","id":1,"method":"status"}\n')
-                assert b"result" in await reader.readline()
-            assert codes(await asyncio.to_thread(raw, daemon.path, b"")) == [rpc.BUSY]
-            inside[0][1].close()
-            await until(lambda: daemon.server._clients < control.MAX_CLIENTS)
-            request = b'{"jsonrpc":"2.0","id":1,"method":"status"}\n'
-            assert b"result" in (await asyncio.to_thread(raw, daemon.path, request))[0]
+            inside = [await enter(daemon, asks) for _ in range(control.MAX_CLIENTS)]
+            assert b"result" in (await asyncio.to_thread(raw, daemon.path, STATUS))[0]
+            lines = (await inside[0][0].read()).splitlines()
+            assert codes(lines[-1:]) == [rpc.BUSY]
+            if asks == STATUS:
+                inside[1][1].write(STATUS)
+                assert b"result" in await inside[1][0].readline()
             for _, writer in inside:
+                writer.close()
+
+    asyncio.run(scenario())
+
+
+def test_clients_that_poll_do_not_keep_others_out(tmp_path: Path) -> None:
+    """They ask again and again and come back when sent away; every command is answered."""
+
+    async def poll(daemon: Daemon) -> None:
+        while True:
+            with contextlib.suppress(OSError, AssertionError):
+                reader, writer = await enter(daemon)
+                while b"result" in await reader.readline():
+                    writer.write(STATUS)
+                writer.close()
+            await asyncio.sleep(0.01)
+
+    async def scenario() -> None:
+        async with Daemon(tmp_path / "control.sock").running() as daemon:
+            polling = [asyncio.create_task(poll(daemon)) for _ in range(control.MAX_CLIENTS + 4)]
+            await until(lambda: len(daemon.server._places) == control.MAX_CLIENTS)
+            for percent in range(20):
+                request = {"jsonrpc": "2.0", "id": 1, "method": "volume"}
+                line = json.dumps(request | {"params": {"percent": percent}}).encode() + b"\n"
+                assert b"result" in (await asyncio.to_thread(raw, daemon.path, line))[-1]
+                assert daemon.volume == percent
+            for task in polling:
+                task.cancel()
+            await asyncio.gather(*polling, return_exceptions=True)
+
+    asyncio.run(scenario())
+
+
+def test_requests_that_wait_leave_places_for_those_that_do_not(tmp_path: Path) -> None:
+    """Twelve questions that nobody answers, and mute still works."""
+
+    async def scenario() -> None:
+        async with Daemon(tmp_path / "control.sock").running() as daemon:
+            inside = [await enter(daemon, SLOW) for _ in range(control.MAX_LONG)]
+            await until(lambda: daemon.server._long == control.MAX_LONG)
+            assert codes(await asyncio.to_thread(raw, daemon.path, SLOW)) == [rpc.BUSY]
+            for _ in range(2 * control.MAX_CLIENTS):
+                assert b"result" in (await asyncio.to_thread(raw, daemon.path, STATUS))[0]
+            daemon.hang.set()
+            for reader, writer in inside:
+                assert b"result" in await reader.readline()
+                writer.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_watcher_that_is_sent_away_says_why(tmp_path: Path) -> None:
+    """The command does not just end."""
+
+    async def scenario() -> None:
+        async with Daemon(tmp_path / "control.sock").running() as daemon:
+
+            def watch() -> None:
+                with ControlClient(daemon.path, timeout_s=DEADLINE_S) as client:
+                    for _ in client.watch():
+                        watching.set()
+
+            watching = threading.Event()
+            first = asyncio.create_task(asyncio.to_thread(watch))
+            await asyncio.to_thread(watching.wait, DEADLINE_S)
+            others = [await enter(daemon) for _ in range(control.MAX_CLIENTS)]
+            with pytest.raises(CallFailed, match="made room for another client"):
+                await first
+            for _, writer in others:
                 writer.close()
 
     asyncio.run(scenario())
@@ -480,7 +561,7 @@ def test_a_client_that_takes_no_answers_is_let_go(
                 for _ in range(100):
                     writer.write(request.encode() + b"\n")
                     await writer.drain()
-            await until(lambda: daemon.server._clients == 0)
+            await until(lambda: len(daemon.server._places) == 0)
             writer.transport.abort()
 
     asyncio.run(scenario())
@@ -523,7 +604,7 @@ def test_a_watcher_that_is_killed_leaves_no_trace(
                 await until(lambda: bool(daemon.server._watchers))
                 # The answer and the first status wait to be read, and never are.
                 await asyncio.to_thread(watcher.recv, 1)
-            await until(lambda: not daemon.server._clients)
+            await until(lambda: not len(daemon.server._places))
             assert not daemon.server._watchers
 
     asyncio.run(main())
@@ -540,7 +621,7 @@ def test_watching_ends_when_the_watcher_leaves(tmp_path: Path) -> None:
             await reader.readline()
             await reader.readline()
             writer.close()
-            await until(lambda: daemon.server._clients == 0)
+            await until(lambda: len(daemon.server._places) == 0)
             assert not daemon.server._watchers
 
     asyncio.run(scenario())
