@@ -288,6 +288,16 @@ class TurnStarted(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TurnInProgress(Event):
+    """The service works on an answer in the background; more of it follows."""
+
+    name = "turn_in_progress"
+    level = logging.DEBUG
+    template = "turn {turn}: the service works on"
+    turn: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReplyStarted(Event):
     """The first sample of a reply is at the speaker."""
 

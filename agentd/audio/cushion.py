@@ -140,7 +140,11 @@ class Cushion:
         self._base_ms = cushion_ms
         self._cushion_ms = cushion_ms
         self._budget_bytes = budget_bytes
+        # Only the first one is played: nothing that is done in every period looks at the others,
+        # of which a service gone mad may send thousands.
         self._replies: deque[_Reply] = deque()
+        self._buffered = 0  # bytes that wait in all of them
+        self._newest_turn = -1
         self._leaving: list[_Reply] = []  # cancelled or played out, but not yet heard to the end
         self._sounds: list[_Sound] = []
         self._position = 0  # samples handed to the device since ever
@@ -162,7 +166,9 @@ class Cushion:
             return True
         if self.buffered_bytes + len(pcm) > self._budget_bytes:
             return False
-        self._reply(turn).put(pcm[: len(pcm) & ~1])
+        whole = pcm[: len(pcm) & ~1]
+        self._reply(turn).put(whole)
+        self._buffered += len(whole)
         return True
 
     def complete(self, turn: int) -> None:
@@ -177,6 +183,7 @@ class Cushion:
             self._notes.append(Drained(turn, 0.0))
         while self._replies and self._replies[0].turn <= turn:
             reply = self._replies.popleft()
+            self._buffered -= reply.waiting_bytes
             if reply.playing:
                 faded = formats.scale(formats.samples(reply.take(2 * FADE)), self._gain)
                 self._fading = formats.to_pcm(formats.ramp(faded, 1.0, 0.0))
@@ -192,6 +199,7 @@ class Cushion:
             self._notes.append(Drained(reply.turn, _ms(reply.settle(self._played))))
         self._leaving.clear()
         self._replies.clear()
+        self._buffered = 0
         self._sounds.clear()
         self._fading = b""
 
@@ -212,7 +220,7 @@ class Cushion:
     @property
     def buffered_bytes(self) -> int:
         """Return how many bytes of replies wait."""
-        return sum(reply.waiting_bytes for reply in self._replies)
+        return self._buffered
 
     @property
     def buffered_ms(self) -> float:
@@ -227,10 +235,12 @@ class Cushion:
     @property
     def playing_turn(self) -> int | None:
         """Return the turn at the device, or None: also while its last samples are in the device."""
-        for reply in [*self._leaving, *self._replies]:
-            if reply.started:
-                return reply.turn
-        return None
+        return next((reply.turn for reply in self._heard if reply.started), None)
+
+    @property
+    def _heard(self) -> list[_Reply]:
+        """Return the replies of which the device may have something, oldest first."""
+        return [*self._leaving, self._replies[0]] if self._replies else self._leaving
 
     @property
     def is_idle(self) -> bool:
@@ -309,6 +319,7 @@ class Cushion:
 
     def _take(self, reply: _Reply, count: int, offset: int) -> bytes:
         pcm = reply.take(count)
+        self._buffered -= len(pcm)
         if pcm:
             reply.handed(self._position + offset, len(pcm) // formats.SAMPLE_BYTES)
         return pcm
@@ -361,21 +372,26 @@ class Cushion:
     def _settle(self, played: int) -> None:
         """Move the heard position on and note progress and draining."""
         self._played = max(self._played, played)
-        for reply in list(self._leaving):
+        left = []
+        for reply in self._leaving:
             heard = reply.settle(self._played)
-            if not reply.spans:
-                self._leaving.remove(reply)
+            if reply.spans:
+                left.append(reply)
+            else:
                 self._notes.append(Drained(reply.turn, _ms(heard)))
-        for reply in [*self._leaving, *self._replies]:
+        self._leaving = left
+        for reply in self._heard:
             heard = reply.settle(self._played)
             if heard - reply.told >= PROGRESS:
                 reply.told = heard
                 self._notes.append(Progress(reply.turn, _ms(heard)))
 
     def _reply(self, turn: int) -> _Reply:
-        for reply in self._replies:
-            if reply.turn == turn:
-                return reply
+        if turn <= self._newest_turn:
+            for reply in reversed(self._replies):
+                if reply.turn == turn:
+                    return reply
+        self._newest_turn = max(self._newest_turn, turn)
         self._replies.append(_Reply(turn))
         return self._replies[-1]
 

@@ -16,7 +16,7 @@ VOLUME_S = 2.0
 FAILED_S = 1.6  # two pulses
 FAILED_MIN_S = 1.0  # a failure that was seen for less is shown again after what hid it
 THINKING_MAX_S = 30.0
-CALL_MAX_S = 150.0  # the longest tools.timeout_s, and some
+WORK_MAX_S = 150.0  # the longest tools.timeout_s or silence in background work, and some
 SPEAKING_MAX_S = 900.0  # no reply is longer
 FOLLOW_UP_S = 8.0
 RINGING_MAX_S = 900.0  # an alarm in an empty house ends by itself
@@ -194,10 +194,10 @@ def _turn_started(facts: Facts, event: e.TurnStarted, now: float) -> Facts:
     return replace(facts, thinking=thinking, follow_up_until_s=LONG_AGO)
 
 
-@_on(e.ToolStarted)
-def _tool_started(facts: Facts, event: e.ToolStarted, now: float) -> Facts:
-    # a function has a deadline of its own, up to two minutes; its end is an event as well
-    return replace(facts, thinking=Spell(event.turn, now, now + CALL_MAX_S))
+@_on(e.ToolStarted, e.TurnInProgress)
+def _works_on(facts: Facts, event: e.ToolStarted | e.TurnInProgress, now: float) -> Facts:
+    # both have deadlines of their own, up to two minutes; their ends are events as well
+    return replace(facts, thinking=Spell(event.turn, now, now + WORK_MAX_S))
 
 
 @_on(e.ToolCalled)

@@ -60,6 +60,7 @@ from agentd.events import (
     TranscriptText,
     TurnEnded,
     TurnFailed,
+    TurnInProgress,
     TurnStarted,
 )
 from agentd.live.failures import Ending, is_known_reason, turn_ending
@@ -351,9 +352,12 @@ class Turns:
         turn = self.current
         if turn is None or self._superseded is not None or (self._closer_due and not turn.content):
             return
-        if message.interaction is not Interaction.UNSAID:
-            turn.in_progress = message.interaction is Interaction.IN_PROGRESS
-            turn.life_s = now
+        if message.interaction is Interaction.UNSAID:
+            return
+        before, turn.in_progress = turn.in_progress, message.interaction is Interaction.IN_PROGRESS
+        turn.life_s = now
+        if turn.in_progress and not before:
+            self._emit(TurnInProgress(turn=turn.number))
 
     def _user_text(self, text: Text, now: float) -> None:
         turn = self.speaking or self.current
@@ -534,6 +538,8 @@ class Turns:
         self._renumber(turn.number, following.number)
         self._leave(turn, now)
         self._emit(TurnStarted(turn=following.number))
+        if following.in_progress:
+            self._emit(TurnInProgress(turn=following.number))
 
     def _complete(self, turn: Turn, now: float) -> None:
         self._answered(turn.number)

@@ -19,6 +19,7 @@ MESSAGE_IDS = {
     "uplink_opened": "77d06981d02d4044afb1791a6b6075dc",
     "uplink_closed": "f19b5439f3a04483b1f545ae46638643",
     "turn_started": "98b6e4e37bd243d88d380f6f294fd426",
+    "turn_in_progress": "f22a8bd1cea54598bff1bff9ed04f148",
     "reply_started": "4c5d012002b3481d916941c4558ad19d",
     "reply_drained": "e19f307573834056ae0fe205d907ff07",
     "turn": "66e0f680eca842baa8bfb21a38ad22fc",

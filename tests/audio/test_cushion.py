@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import random
+import sys
 from collections import deque
 
 import pytest
@@ -553,3 +555,58 @@ def test_any_period_length_works(frames: int) -> None:
         assert len(pcm) == 2 * frames
         total += heard(formats.samples(pcm))
     assert total == 24_000
+
+
+def note(calls: list[str], _frame: object, event: str, _arg: object) -> None:
+    """Count a call."""
+    calls.append(event)
+
+
+def test_a_period_costs_the_same_however_many_replies_wait() -> None:
+    """A service gone mad sends thousands; only the one that is played is looked at."""
+    steps = []
+    for waiting in (10, 3_000):
+        cushion = Cushion(80)
+        for turn in range(waiting):
+            cushion.write(turn, ms(20))
+            cushion.complete(turn)
+        calls: list[str] = []
+        sys.setprofile(functools.partial(note, calls))
+        try:
+            for turn in range(5):
+                cushion.write(waiting + turn, ms(20))
+                cushion.read(480, 0.02)
+                assert cushion.playing_turn is not None
+                assert cushion.buffered_ms > 0
+        finally:
+            sys.setprofile(None)
+        steps.append(len(calls))
+    assert steps[1] < 2 * steps[0]
+
+
+ACTIONS = st.lists(
+    st.tuples(
+        st.sampled_from(["write", "write", "complete", "cancel", "read", "lose"]),
+        st.integers(0, 6),
+        st.integers(0, 2_000),
+    ),
+    max_size=60,
+)
+
+
+@given(ACTIONS)
+def test_what_waits_is_counted_rightly(actions: list[tuple[str, int, int]]) -> None:
+    """In any order, also of turns: the sum of what each reply still holds."""
+    cushion = Cushion(20)
+    for action, turn, size in actions:
+        if action == "write":
+            cushion.write(turn, bytes(size))
+        elif action == "read":
+            cushion.read(size, 0.0)
+        elif action == "lose":
+            cushion.lose()
+        else:
+            getattr(cushion, action)(turn)
+        assert cushion.buffered_bytes == sum(r.waiting_bytes for r in cushion._replies)
+        turns = [reply.turn for reply in cushion._replies]
+        assert len(turns) == len(set(turns)), "one reply for each turn"

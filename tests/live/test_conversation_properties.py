@@ -17,6 +17,7 @@ from agentd.live.messages import (
     ActivityEnd,
     ActivityStart,
     Audio,
+    ClientContent,
     FunctionCall,
     Interaction,
     ResumptionUpdate,
@@ -64,6 +65,8 @@ TOLD = [
     "MALFORMED_FUNCTION_CALL",
     "NEVER_SEEN_BEFORE",
 ]
+
+SAID = {"user": "hello", "model": "hi", "at_unix_s": 1.8e9, "at_synchronised": True}
 
 ACTIONS = st.one_of(
     st.tuples(st.just("speak"), st.integers(0, 12), st.sampled_from(REASONS)),
@@ -296,6 +299,45 @@ def test_stop_ends_from_every_state(actions: list[tuple[Any, ...]], polite: bool
     world.polite = polite
     world.advance(5.0)
     assert world.finished
+
+
+@given(
+    refusals=st.lists(
+        st.tuples(
+            st.sampled_from([f for f in FAILURES if f.kind is Kind.CLOSED and f is not QUOTA]),
+            st.sampled_from([0.0, 1.0, 9.0]),
+            st.booleans(),
+        ),
+        min_size=2,
+        max_size=8,
+    ),
+    restart=st.booleans(),
+)
+@hypothesis_settings(max_examples=100)
+def test_a_refused_conversation_ends_two_sessions_at_most(
+    refusals: list[tuple[Failure, float, bool]], restart: bool
+) -> None:
+    """Whatever the service closes with, and however soon: the third is begun without it."""
+    transcript = {"version": 1, "turns": [SAID]}
+    world = World().start(None, transcript)
+    told = 0
+    for failure, after_s, asks in refusals:
+        while not world.is_in(State.DIALING):
+            world.advance(0.5)
+        world.connect()
+        if not any(isinstance(m, ClientContent) for m in world.wire.received):
+            break
+        told += 1
+        if asks:
+            world.speak()
+        world.advance(after_s)
+        world.end(failure)
+        if restart:
+            world.give(c.Stop())
+            world.advance(5.0)
+            world = World().start(world.documents["session"], transcript)
+            restart = False
+    assert told == 2
 
 
 def test_nothing_of_a_finished_session_moves() -> None:

@@ -313,6 +313,7 @@ def test_background_work_has_more_patience_and_not_for_ever() -> None:
     """Two minutes of silence, where an answer has fifteen seconds."""
     world = asked()
     world.receive(turn_complete=True, interaction=Interaction.IN_PROGRESS)
+    assert [told.turn for told in world.told(e.TurnInProgress)] == [2], "for the light"
     world.advance(115.0)
     assert world.is_in(State.LIVE)
     world.receive(interaction=Interaction.IN_PROGRESS)
