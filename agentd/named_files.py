@@ -38,7 +38,14 @@ MAX_KEY_PARTS = 100  # tomllib takes time by the square of them
 _PART = r"""(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*"""
 _LONG_KEY = re.compile(rf"(?m)(?:^|[\[{{,])[ \t]*(?:{_PART}){{{MAX_KEY_PARTS}}}")
 _INT64 = range(-(2**63), 2**63)  # toml.io/en/v1.0.0#integer
-_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+# Byte order marks of what is not UTF-8 (unicode.org/faq/utf_bom.html); UTF-32's begins as UTF-16's.
+_MARKS = (
+    (b"\xff\xfe\x00\x00", "UTF-32"),
+    (b"\x00\x00\xfe\xff", "UTF-32"),
+    (b"\xff\xfe", "UTF-16"),
+    (b"\xfe\xff", "UTF-16"),
+)
+_SAMPLE_BYTES = 1024
 
 
 class FileRefused(AgentdError, ValueError):
@@ -129,13 +136,38 @@ def decode(path: Path, data: bytes) -> str:
         FileRefused: they are not UTF-8; names the byte.
     """
     remedy = "Save it as plain text in UTF-8"
-    if data[:2] in _UTF16:
-        raise FileRefused(path, "is not UTF-8 text but UTF-16", remedy, syntax=True)
+    other = other_encoding(data)
+    if other:
+        raise FileRefused(path, f"is not UTF-8 text but {other}", remedy, syntax=True)
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        problem = f"is not UTF-8 text (byte {error.start})"
+        problem = f"is not UTF-8 text ({_odd_byte(data, error.start)})"
         raise FileRefused(path, problem, remedy, syntax=True) from None
+
+
+def other_encoding(data: bytes) -> str:
+    """Name the encoding of `data` if it shows that it is another than UTF-8; else return nothing.
+
+    By its byte order mark, or by zeros where every other byte of Western text has one.
+    """
+    marked = next((name for mark, name in _MARKS if data.startswith(mark)), "")
+    if marked or b"\x00" not in data[:_SAMPLE_BYTES]:
+        return marked
+    sample = data[:_SAMPLE_BYTES]
+    most = max(sample[0::2].count(0), sample[1::2].count(0))
+    if most * 5 < len(sample) * 2:
+        return f"has zeros in it (the first is byte {sample.index(0)})"
+    return "UTF-16 without a mark" if sample.count(0) * 5 < len(sample) * 3 else "UTF-32"
+
+
+def _odd_byte(data: bytes, at: int) -> str:
+    """Say where the first byte stands that UTF-8 does not have, and what Windows takes it for."""
+    line = data.count(b"\n", 0, at) + 1
+    column = at - data.rfind(b"\n", 0, at)
+    latin = data[at : at + 1].decode("cp1252", "ignore")
+    meant = f", {latin} in Latin-1" if latin.isprintable() and latin else ""
+    return f"byte {at} is 0x{data[at]:02X}{meant}; line {line}, column {column}"
 
 
 def parse_toml(path: Path, text: str) -> dict[str, Any]:

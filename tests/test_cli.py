@@ -117,3 +117,19 @@ def test_the_version_is_the_packages() -> None:
     with pytest.raises(SystemExit) as stopped:
         main(["--version"])
     assert stopped.value.code == 0
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "latin-1"])
+def test_a_configuration_in_another_encoding_is_named(encoding: str, tmp_path: Path) -> None:
+    """File, what it is and the remedy, in whatever way it was saved; UTF-8 with a mark is read."""
+    file = tmp_path / "agentd.toml"
+    text = '[live]\nsystem_instruction = "Küche"\n'
+    file.write_bytes(text.encode("utf-8-sig"))
+    assert run("config", "check", "--config", str(file), cwd=tmp_path).returncode == 0
+    (tmp_path / "conf.d").mkdir()
+    drop_in = tmp_path / "conf.d" / "10-kitchen.toml"
+    drop_in.write_bytes(text.encode(encoding))
+    done = run("config", "check", "--config", str(file), cwd=tmp_path)
+    assert done.returncode == 78
+    assert f"{drop_in}: (syntax): is not UTF-8 text" in done.stderr
+    assert "Save it as plain text in UTF-8" in done.stderr

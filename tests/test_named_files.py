@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import os
 import socket
@@ -114,8 +115,20 @@ def test_what_cannot_be_opened_is_one_sentence(name: str, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (b"ab\xc3", "is not UTF-8 text (byte 2)"),
+        (b"ab\xc3", "is not UTF-8 text (byte 2 is 0xC3, Ã in Latin-1; line 1, column 3)"),
+        (
+            '[live]\nvoice = "Köre"'.encode("latin-1"),
+            "is not UTF-8 text (byte 17 is 0xF6, ö in Latin-1; line 2, column 11)",
+        ),
+        (b"a = '\x81'", "is not UTF-8 text (byte 5 is 0x81; line 1, column 6)"),
         ("a = 1".encode("utf-16"), "is not UTF-8 text but UTF-16"),
+        (codecs.BOM_UTF16_BE + "a = 1".encode("utf-16-be"), "is not UTF-8 text but UTF-16"),
+        ("a = 1".encode("utf-32"), "is not UTF-8 text but UTF-32"),
+        (codecs.BOM_UTF32_BE + "a = 1".encode("utf-32-be"), "is not UTF-8 text but UTF-32"),
+        ("a = 1".encode("utf-16-le"), "is not UTF-8 text but UTF-16 without a mark"),
+        ("a = 1".encode("utf-16-be"), "is not UTF-8 text but UTF-16 without a mark"),
+        ("a = 1".encode("utf-32-le"), "is not UTF-8 text but UTF-32"),
+        (b"a = 1\x00", "is not UTF-8 text but has zeros in it (the first is byte 5)"),
     ],
 )
 def test_another_encoding_is_named(data: bytes, said: str, tmp_path: Path) -> None:
