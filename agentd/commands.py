@@ -12,13 +12,12 @@ from typing import Any
 from agentd.errors import EXIT_FAILURE, EXIT_OK, ControlError
 from agentd.service.client import ControlClient, NotRunning, socket_path
 from agentd.service.statustext import (
-    counted,
     duration_text,
     not_working,
     status_sentence,
     was_answered,
 )
-from agentd.service.text import json_text, safe_text
+from agentd.service.text import counted, json_text, safe_text
 
 NOT_A_STATUS = (
     "the daemon answers in another form than this command reads. If agentd was upgraded: "

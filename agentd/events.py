@@ -15,6 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import ClassVar
 
+from agentd.service.text import filled
+
 # ── stream values, microphone to session ──────────────────────────────────────────────────────
 
 
@@ -144,7 +146,7 @@ class Event:
 
     def message(self) -> str:
         """Return the short sentence for the journal."""
-        return self.wording.format_map(self.fields())
+        return filled(self.wording, self.fields())
 
     def fields(self) -> dict[str, object]:
         """Return the fields by name; enums as their values."""
@@ -416,7 +418,7 @@ class SessionFresh(Event):
     """A new session began: the first ever, or after the handles failed."""
 
     name = "session_fresh"
-    template = "connection {connection}: fresh session ({cause}), {restored_turns} turns restored"
+    template = "connection {connection}: fresh session ({cause}), {restored_turns:# turn} restored"
     connection: int
     cause: str
     restored_turns: int
@@ -529,7 +531,7 @@ class Replayed(Event):
     """Speech that had not reached the service was sent again, exactly once."""
 
     name = "replayed"
-    template = "{utterances} utterance(s), {audio_ms:.0f} ms, replayed"
+    template = "{utterances:# utterance}, {audio_ms:.0f} ms, replayed"
     connection: int
     utterances: int
     audio_ms: float

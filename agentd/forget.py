@@ -7,6 +7,7 @@ from pathlib import Path
 
 from agentd.errors import StateError
 from agentd.service.client import SERVICE_DIRECTORY
+from agentd.service.text import counted
 from agentd.state.envelope import BadEnvelope, decode
 from agentd.state.files import DiskFiles
 from agentd.state.paths import state_directory
@@ -65,13 +66,13 @@ def _handles(files: DiskFiles) -> str:
     handles = document.get("handles")
     count = len(handles) if isinstance(handles, list) else 0
     instruction = ", the instruction given by word of mouth" if document.get("instruction") else ""
-    return f"{count} handle{'' if count == 1 else 's'} of the session{instruction}"
+    return f"{counted(count, 'handle')} of the session{instruction}"
 
 
 def _turns(files: DiskFiles) -> str:
     turns = _document(files, TRANSCRIPT).get("turns")
     count = len(turns) if isinstance(turns, list) else 0
-    return f"{count} turn{'' if count == 1 else 's'} of transcript"
+    return f"{counted(count, 'turn')} of transcript"
 
 
 def _document(files: DiskFiles, name: str) -> Mapping[str, object]:

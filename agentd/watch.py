@@ -11,8 +11,8 @@ from agentd import terminal
 from agentd.commands import NOT_A_STATUS, describe
 from agentd.errors import EXIT_FAILURE, ControlError
 from agentd.service.client import ControlClient
-from agentd.service.statustext import counted, duration_text, not_working, was_answered
-from agentd.service.text import json_text
+from agentd.service.statustext import duration_text, not_working, was_answered
+from agentd.service.text import counted, json_text
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

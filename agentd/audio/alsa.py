@@ -45,6 +45,7 @@ from agentd.errors import (
     DeviceWedged,
     PlaybackLost,
 )
+from agentd.service.text import counted
 from agentd.waiting import to_its_end
 
 Direction = Literal["capture", "playback"]
@@ -140,8 +141,9 @@ class PortAudio:
                 raise
             except (OSError, KeyError, ValueError) as error:
                 raise AudioError(
-                    f"{pcm}: {rate_hz} Hz with {channels} channel(s) is refused ({error}). "
-                    "Try the name with plughw: in front, or a plug PCM in /etc/asound.conf"
+                    f"{pcm}: {rate_hz} Hz with {counted(channels, 'channel')} is refused "
+                    f"({error}). Try the name with plughw: in front, or a plug PCM in "
+                    "/etc/asound.conf"
                 ) from error
 
     def close(self, stream: Any) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from agentd import events as e
 from agentd.demo.screen import Screen
 from agentd.service.statustext import was_answered
+from agentd.service.text import counted
 
 
 class Narrator:
@@ -67,8 +68,8 @@ class Narrator:
                 text = f"connection {connection} resumed in {gap_ms / 1000:.2f} s, {lost}"
                 self._tell("session", text, "green")
             case e.Replayed(utterances=count, audio_ms=audio_ms):
-                what = "an utterance" if count == 1 else f"{count} utterances"
-                text = f"{what} kept meanwhile ({audio_ms / 1000:.1f} s so far) is sent now"
+                what, verb = counted(count, "utterance"), "is" if count == 1 else "are"
+                text = f"{what} kept meanwhile ({audio_ms / 1000:.1f} s so far) {verb} sent now"
                 self._tell("replay", text, "green")
             case _:
                 pass

@@ -12,7 +12,8 @@ from agentd.demo.screen import Sheet
 from agentd.demo.script import Line
 from agentd.emulator import Utterance
 from agentd.events import TurnEnded
-from agentd.service.statustext import counted, was_answered
+from agentd.service.statustext import was_answered
+from agentd.service.text import counted
 
 EDGE_S = 0.06  # the recordings begin and end with a little silence
 

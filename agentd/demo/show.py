@@ -25,7 +25,7 @@ from agentd.service.entry import json_line
 from agentd.service.journal import Journal
 from agentd.service.notify import Notifier
 from agentd.service.outlets import StreamOutlet
-from agentd.service.statustext import counted
+from agentd.service.text import counted
 
 REFRESH_S = 0.1
 ANSWER_S = 20.0  # patience for the last reply

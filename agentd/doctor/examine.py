@@ -25,6 +25,7 @@ from agentd.live.connection import GenaiConnector
 from agentd.live.link import Connector
 from agentd.live.tools import Toolbox
 from agentd.service.client import ControlClient, NotPermitted, socket_path
+from agentd.service.text import counted
 from agentd.state.paths import state_directory
 from agentd.state.store import StateStore
 
@@ -188,7 +189,9 @@ class Examination:
         except AudioError as error:
             trouble = room.device_trouble(error)
             return fail("microphone", trouble.cause, trouble.remedy)
-        return ok("microphone", f"{path}: {layout.rate_hz} Hz, {layout.channels} channel(s)")
+        return ok(
+            "microphone", f"{path}: {layout.rate_hz} Hz, {counted(layout.channels, 'channel')}"
+        )
 
     def _heard(self, found: room.Room, *, is_file: bool) -> list[Finding]:
         if is_file or found.microphone is not None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from agentd.audio.formats import SILENCE_DBFS
 from agentd.doctor.findings import Finding, fail, ok, skipped, warn
+from agentd.service.text import counted
 
 Status = Mapping[str, Any]
 
@@ -55,7 +56,7 @@ def _microphone(samples: Sequence[Status]) -> list[Finding]:
     return [
         ok("microphone", f"{name} works, {BY_AGENTD}", lost_frames=capture["lost_frames"]),
         _level(max(levels), capture),
-        ok("voice", f"{last['turns']['count']} turns since the start"),
+        ok("voice", f"{counted(last['turns']['count'], 'turn')} since the start"),
     ]
 
 

@@ -24,6 +24,7 @@ from agentd.live.resumption import (
     handle_to_document,
 )
 from agentd.live.transcript import Exchange, Journal
+from agentd.service.text import counted
 
 SESSION, TRANSCRIPT = "session", "transcript"  # names of the documents
 VERSION = 1
@@ -229,7 +230,7 @@ class Memory:
         """Delete everything, here and on disk; return what it was."""
         what = [
             "the session at the service" if self.ladder.newest else "no stored session",
-            f"{len(self.journal)} turns of transcript",
+            counted(len(self.journal), "turn") + " of transcript",
         ]
         if self._spoken_instruction is not None:
             what.append("the spoken instruction")

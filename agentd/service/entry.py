@@ -12,7 +12,7 @@ from hashlib import sha256
 from agentd.clock import WallTime
 from agentd.events import Event
 from agentd.service.catalog import MESSAGE_IDS
-from agentd.service.text import VALUE_LIMIT, json_text, safe_text
+from agentd.service.text import VALUE_LIMIT, filled, json_text, safe_text
 
 MESSAGE_LIMIT = 1000
 DETAIL_LIMIT = 16_384
@@ -43,7 +43,7 @@ class Entry:
 def entry_of(event: Event) -> Entry:
     """Return the entry of an event."""
     fields = {name: safe_value(name, value) for name, value in event.fields().items()}
-    message = safe_text(event.wording.format_map(fields), MESSAGE_LIMIT)
+    message = safe_text(filled(event.wording, fields), MESSAGE_LIMIT)
     return Entry(event.name, event.level, message, fields)
 
 
@@ -85,8 +85,9 @@ def journal_fields(entry: Entry) -> dict[str, str]:
 
 def text_line(entry: Entry, now: WallTime) -> str:
     """Return the entry as a person reads it in a terminal."""
-    time = _iso(now)
-    line = f"{time} {level_name(entry.level):8} {entry.name}: {entry.message}"
+    # Some sentences begin with the name, because the journal shows them without it.
+    message = entry.message.removeprefix(f"{entry.name}: ")
+    line = f"{_iso(now)} {level_name(entry.level):8} {entry.name}: {message}"
     return "\n    ".join([line, *entry.detail.splitlines()])
 
 

@@ -95,6 +95,6 @@ def _suppressed(name: str, count: int) -> Entry:
     return Entry(
         "suppressed",
         logging.WARNING,
-        f"{count} more {name} entries were suppressed",
+        f"{count} more {name} {'entry was' if count == 1 else 'entries were'} suppressed",
         {"suppressed": name, "count": count},
     )

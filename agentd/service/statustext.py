@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeGuard
 
+from agentd.service.text import counted
+
 
 def status_sentence(status: Mapping[str, Any]) -> str:
     """Say in one sentence how things are, from the document of `agentd status --json`.
@@ -37,11 +39,6 @@ def duration_text(seconds: float) -> str:
     if not days:
         return f"{hours} h {minutes % 60} min"
     return f"{days} d {hours % 24} h"
-
-
-def counted(number: object, noun: str) -> str:
-    """Return a number with its noun: 1 connection, 0 connections."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def was_answered(measured_ms: float | None) -> TypeGuard[float]:

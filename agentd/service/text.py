@@ -89,6 +89,27 @@ def _finite(value: object) -> object:
     return value
 
 
+def counted(number: object, noun: str) -> str:
+    """Return a number with its noun: 1 connection, 0 connections."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+class _Number(int):
+    """A whole number that a template can have counted: `{turns:# turn}`."""
+
+    def __format__(self, spec: str) -> str:
+        if spec.startswith("# "):
+            return counted(int(self), spec[2:])
+        return format(int(self), spec)
+
+
+def filled(template: str, fields: Mapping[str, object]) -> str:
+    """Return `template` with its fields: as `str.format_map`, and `{n:# turn}` is "1 turn"."""
+    return template.format_map(
+        {name: _Number(value) if type(value) is int else value for name, value in fields.items()}
+    )
+
+
 def redacted(text: str) -> str:
     """Return `text` with everything that looks like a credential replaced."""
     for pattern in _SECRETS:

@@ -153,7 +153,7 @@ def test_forget() -> None:
     assert cancelled(world) == [world.last_reply]
     assert world.documents["session"] is None
     assert world.documents["transcript"] is None
-    assert "1 turns" in world.outcomes[-1]
+    assert "1 turn" in world.outcomes[-1]
     assert "instruction" in world.outcomes[-1]
     assert world.told(e.Forgotten)
     world.advance(0.0)

@@ -4,7 +4,8 @@ import json
 import logging
 import re
 import typing
-from dataclasses import fields
+from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 
@@ -179,3 +180,16 @@ def test_the_peers_words_are_bounded() -> None:
         connection=1, phase="live", cause="closed", close_code=1008, reason="r" * 9000, retry_in_s=0
     )
     assert len(str(entry_of(event).fields["reason"])) == 240
+
+
+@pytest.mark.parametrize("kind", ALL_EVENTS, ids=lambda kind: kind.name)
+def test_no_line_says_its_name_twice_or_counts_one_as_several(kind: type[Event]) -> None:
+    """It was "echo: echo: …", and "1 turns restored"."""
+    event = sample(kind, "x")
+    hints = typing.get_type_hints(kind)
+    one: dict[str, Any] = {item.name: 1 for item in fields(kind) if hints[item.name] is int}
+    line = text_line(entry_of(replace(event, **one)), NOW)
+    words = line.split(f" {kind.name}: ", 1)[1]
+    assert not words.startswith(f"{kind.name}:")
+    assert not re.search(r"(?<![\d.])1 (?!ms|is|was|rings)[a-z]+s\b", words), line
+    assert "(s)" not in words

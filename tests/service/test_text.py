@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentd.service.text import redacted, safe_text
+from agentd.service.text import counted, filled, redacted, safe_text
 
 KEY = "AIza" + "SyD3adB33f_-0123456789abcdefghijklm"
 JWT = "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJhZ2VudGQifQ.c2lnbmF0dXJl"
@@ -83,3 +83,15 @@ def test_hostile_text_costs_little() -> None:
 def test_redaction_is_idempotent(text: str) -> None:
     """Text that has been through once does not change again."""
     assert redacted(redacted(text)) == redacted(text)
+
+
+@pytest.mark.parametrize(
+    ("number", "said"), [(0, "0 turns"), (1, "1 turn"), (2, "2 turns"), (-1, "-1 turns")]
+)
+def test_a_number_stands_with_its_noun(number: int, said: str) -> None:
+    """In sentences and in the templates of events, where other formats work as ever."""
+    assert counted(number, "turn") == said
+    assert filled("{n:# turn}", {"n": number}) == said
+    assert (
+        filled("{n:+d} {x:.1f} {y}", {"n": number, "x": 0.5, "y": True}) == f"{number:+d} 0.5 True"
+    )
