@@ -431,7 +431,7 @@ class ContextRefused(Event):
 
     name = "context_refused"
     level = logging.WARNING
-    template = "sessions end over the restored conversation ({turns} turns), put aside: {cause}"
+    template = "sessions end over the restored conversation ({turns:# turn}), put aside: {cause}"
     cause: str
     turns: int
 
