@@ -106,6 +106,7 @@ docs: setup ## write anew what comes from the source: configuration, event table
 	.venv/bin/agentd config schema --format markdown > docs/configuration.md
 	.venv/bin/agentd config schema --format toml > config/agentd.toml
 	$(PY) scripts/events_table.py
+	$(PY) scripts/causes_table.py
 	$(PY) scripts/plot_patterns.py
 
 .PHONY: test-fresh

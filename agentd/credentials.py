@@ -14,11 +14,17 @@ from typing import Any
 
 from agentd.errors import CredentialError
 from agentd.named_files import FileRefused, read_json, read_text
+from agentd.service.text import safe_text
 
 API_KEY = "gemini-api-key"
 SERVICE_ACCOUNT = "google-application-credentials"
 MAX_BYTES = 64 * 1024
 MIN_KEY_CHARS = 8
+GCLOUD_LOGIN = "application_default_credentials.json"
+KINDS = (  # what google-auth can load
+    *("service_account", "authorized_user", "external_account", "impersonated_service_account"),
+    *("external_account_authorized_user", "gdch_service_account"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +45,12 @@ class Credentials:
         return self.api_key is not None and self.api_key.startswith("auth_tokens/")
 
 
-def find_credentials(backend: str, environ: Mapping[str, str] | None = None) -> Credentials:
+def find_credentials(
+    backend: str, environ: Mapping[str, str] | None = None, *, own_endpoint: bool = False
+) -> Credentials:
     """Return the credentials for `backend` ("developer" or "vertex"), read just now.
+
+    An endpoint of one's own (`own_endpoint`) may have keys of any length.
 
     Order: the unit's credentials, then the environment. On Vertex a service account goes before
     an (express) API key, and application default credentials are the last resort.
@@ -49,14 +59,15 @@ def find_credentials(backend: str, environ: Mapping[str, str] | None = None) -> 
         CredentialError: naming what was looked for, where, and what to do.
     """
     env = os.environ if environ is None else environ
+    least = 1 if own_endpoint else MIN_KEY_CHARS
     directory = env.get("CREDENTIALS_DIRECTORY")
     if backend == "vertex":
-        return _vertex(env, directory)
-    return _developer(env, directory)
+        return _vertex(env, directory, least)
+    return _developer(env, directory, least)
 
 
-def _developer(env: Mapping[str, str], directory: str | None) -> Credentials:
-    key = _key_from_file(directory) or _key_from_environment(env)
+def _developer(env: Mapping[str, str], directory: str | None, least: int) -> Credentials:
+    key = _key_from_file(directory, least) or _key_from_environment(env, least)
     if key is not None:
         return key
     looked = f"{Path(directory) / API_KEY}, " if directory else ""
@@ -66,7 +77,7 @@ def _developer(env: Mapping[str, str], directory: str | None) -> Credentials:
     )
 
 
-def _vertex(env: Mapping[str, str], directory: str | None) -> Credentials:
+def _vertex(env: Mapping[str, str], directory: str | None, least: int) -> Credentials:
     if directory:
         path = Path(directory) / SERVICE_ACCOUNT
         if _is_there(path):
@@ -75,30 +86,45 @@ def _vertex(env: Mapping[str, str], directory: str | None) -> Credentials:
     if named:
         return _service_account(Path(named))
     return (
-        _key_from_file(directory)
-        or _key_from_environment(env)
+        _key_from_file(directory, least)
+        or _key_from_environment(env, least)
+        or _gcloud_login(env)
         or Credentials("application default credentials")
     )
 
 
-def _key_from_file(directory: str | None) -> Credentials | None:
+def _gcloud_login(env: Mapping[str, str]) -> Credentials | None:
+    """Return what `gcloud auth application-default login` has stored, where google-auth looks."""
+    folder = env.get("CLOUDSDK_CONFIG") or (
+        f"{env['HOME']}/.config/gcloud" if env.get("HOME") else ""
+    )
+    path = Path(folder) / GCLOUD_LOGIN
+    try:
+        if not folder or not path.exists():
+            return None
+    except OSError:  # a home that may not be entered has no login for us
+        return None
+    return _service_account(path)
+
+
+def _key_from_file(directory: str | None, least: int) -> Credentials | None:
     if not directory:
         return None
     path = Path(directory) / API_KEY
     if not _is_there(path):
         return None
-    return _checked_key(_read(path), str(path))
+    return _checked_key(_read(path), str(path), least)
 
 
-def _key_from_environment(env: Mapping[str, str]) -> Credentials | None:
+def _key_from_environment(env: Mapping[str, str], least: int) -> Credentials | None:
     # the SDK's own order when both are set
     for name in ("GOOGLE_API_KEY", "GEMINI_API_KEY"):
         if env.get(name, "").strip():
-            return _checked_key(env[name], name)
+            return _checked_key(env[name], name, least)
     return None
 
 
-def _checked_key(text: str, source: str) -> Credentials:
+def _checked_key(text: str, source: str, least: int) -> Credentials:
     key = text.strip()
     if not key:
         raise CredentialError(f"{source} is empty. Write the API key into it, on one line")
@@ -107,7 +133,7 @@ def _checked_key(text: str, source: str) -> Credentials:
             f"{source} does not look like an API key: it has blanks, line breaks or other"
             " characters inside. Write the bare key into it, on one line"
         )
-    if len(key) < MIN_KEY_CHARS or key[0] in "{\"'":
+    if len(key) < least or key[0] in "{\"'":
         raise CredentialError(
             f"{source} does not look like an API key ({len(key)} characters). Write the bare key"
             f" into it; a service-account file belongs into {SERVICE_ACCOUNT}"
@@ -124,6 +150,14 @@ def _service_account(path: Path) -> Credentials:
             raise CredentialError(f"{path} {error.problem}. {remedy}") from None
         raise _unusable(error) from error
     kind = account.get("type") if isinstance(account, dict) else None
+    if isinstance(account, dict) and account.keys() & {"installed", "web"}:
+        raise CredentialError(
+            f"{path} is an OAuth client, which is no login."
+            " Log in with it: `gcloud auth application-default login --client-id-file=…`"
+        )
+    if isinstance(kind, str) and kind not in KINDS:
+        shown = safe_text(kind, 40)
+        raise CredentialError(f"{path} is no Google credential (its type is {shown!r}). {remedy}")
     if not isinstance(kind, str):
         raise CredentialError(f"{path} is no Google credential (it has no `type`). {remedy}")
     return Credentials(str(path), service_account=account)

@@ -93,6 +93,16 @@ def test_what_is_no_key(directory: Path, content: bytes, says: str) -> None:
     assert not words or words not in str(caught.value)
 
 
+def test_an_endpoint_of_ones_own_takes_keys_of_any_length() -> None:
+    """Only Google's are known to be long; what is no key at all is refused everywhere."""
+    env = {"GEMINI_API_KEY": "a-b-c"}
+    assert find_credentials("developer", env, own_endpoint=True).api_key == "a-b-c"
+    with pytest.raises(CredentialError, match="5 characters"):
+        find_credentials("developer", env)
+    with pytest.raises(CredentialError, match="does not look like"):
+        find_credentials("developer", {"GEMINI_API_KEY": "a b"}, own_endpoint=True)
+
+
 def test_a_key_that_must_not_be_read(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The system's reason is told."""
     (directory / API_KEY).write_text(KEY)

@@ -27,6 +27,7 @@ from agentd.audio.wav import read_header
 from agentd.config import Sounds
 from agentd.device.state import Derived, DeviceState, Facts
 from agentd.errors import AudioError
+from agentd.live.causes import voice_of
 from agentd.named_files import FileRefused, open_regular
 
 OWN_CLIPS = Path(__file__).with_name("clips")
@@ -35,9 +36,11 @@ DROPPED_CLIPS = Path("/etc/agentd/sounds")  # other languages, other tones
 LISTENING, MUTE, UNMUTE, ERROR, READY, TICK = "listening mute unmute error ready tick".split()
 TIMER, ALARM = "timer alarm".split()
 EARCONS = (LISTENING, MUTE, UNMUTE, ERROR, READY, TICK, TIMER, ALARM)
-# Named as the causes of the device state are. no_speaker is missing: nobody would hear it.
+# The causes of the device state; where that is "refused" or "reconnecting", the clip of what is
+# behind it (`agentd.live.causes`). no_speaker is missing: nobody would hear it.
 SPOKEN = (
     *("no_network", "reconnecting", "refused", "quota", "no_microphone"),
+    *("no_key", "settings", "proxy", "blocked", "clock", "busy"),
     *("muted", "speech_lost"),
 )
 
@@ -72,13 +75,23 @@ def _trouble_begun(moment: Moment) -> tuple[str, ...]:
     if (after.state, after.cause) == (moment.before.state, moment.before.cause):
         return ()
     if after.state is DeviceState.FATAL:
-        return (ERROR, *spoken(after.cause))
+        return (ERROR, *_why(moment))
     return ()
 
 
 def spoken(cause: str) -> tuple[str, ...]:
     """Return the clip that says `cause`, if there is one."""
     return (cause,) if cause in SPOKEN else ()
+
+
+def _why(moment: Moment) -> tuple[str, ...]:
+    """Return the clip that says why the device cannot answer, as particular as it is known."""
+    cause, facts = moment.after.cause, moment.facts
+    if cause == "refused":
+        return spoken(voice_of(facts.refused, "refused"))
+    if cause == "reconnecting" and facts.trouble:
+        return spoken(voice_of(facts.trouble))
+    return spoken(cause)
 
 
 def _on_heard(moment: Moment) -> tuple[str, ...]:
@@ -88,7 +101,7 @@ def _on_heard(moment: Moment) -> tuple[str, ...]:
     cannot = (DeviceState.FATAL, DeviceState.OFFLINE)
     if event.reason is e.EndReason.DISCARDED or moment.after.state not in cannot:
         return ()
-    return spoken(moment.after.cause)
+    return _why(moment)
 
 
 def _on_failed(moment: Moment) -> tuple[str, ...]:
@@ -126,10 +139,10 @@ def _on_button(moment: Moment) -> tuple[str, ...]:
     if event.action == "say_muted":
         return ("muted",)
     if event.action == "tell":
-        return spoken("muted" if moment.facts.muted else moment.after.cause) or (READY,)
+        return (spoken("muted") if moment.facts.muted else _why(moment)) or (READY,)
     ready_to_hear = moment.after.state not in (DeviceState.FATAL, DeviceState.OFFLINE)
     if event.action == "talk":
-        return (LISTENING,) if ready_to_hear else spoken(moment.after.cause)
+        return (LISTENING,) if ready_to_hear else _why(moment)
     return ()
 
 

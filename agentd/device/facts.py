@@ -51,7 +51,8 @@ class Facts:
     bad_config: bool = False  # refused at the start; a refused reload leaves the old one in force
     no_microphone: str = ""  # why, empty when it works
     no_speaker: str = ""
-    refused: str = ""  # why the service turns us away until a person acts
+    refused: str = ""  # why there is no connection until a person acts
+    trouble: str = ""  # why the last connection or attempt ended, while there is none
     muted_by: str = ""
     uplink: frozenset[int] = frozenset()  # utterances that are leaving the device
     uplink_since_s: float = 0.0
@@ -279,6 +280,7 @@ def _connected(facts: Facts, event: e.SessionFresh | e.Resumed, _now: float) -> 
         connection=event.connection,
         ever_connected=True,
         waiting_since_s=None,
+        trouble="",
         refused="",
         quota=False,
     )
@@ -290,6 +292,8 @@ def _disconnected(facts: Facts, event: e.Disconnected, now: float) -> Facts:
     # attempt, leaves the device connected.
     if event.connection == facts.connection:
         facts = replace(facts, connection=None)
+    if facts.connection is None and event.remedy:  # without one agentd ended it
+        facts = replace(facts, trouble=event.cause)
     return _waiting(facts, now)
 
 

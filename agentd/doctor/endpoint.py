@@ -65,7 +65,8 @@ def found_by(
 ) -> Finding:
     """Return the finding of a failure, with the remedy that the journal has for it."""
     verdict = judge(failure, wall, is_ours=target.is_ours)
-    return fail(check, cause, verdict.remedy, kind=verdict.cause)
+    remedy = verdict.remedy.removeprefix(f"{failure.reason}. ")  # the cause says it already
+    return fail(check, cause, remedy, kind=verdict.cause)
 
 
 def judge(failure: Failure, wall: WallTime | None, *, is_ours: bool) -> Verdict:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import importlib.util
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -35,11 +36,15 @@ Tell = Callable[[Finding], None]
 
 
 def find_credentials_for(environ: Mapping[str, str]) -> Connector:
-    """Return the real connector, which also looks where the unit's credentials come from."""
+    """Return the real connector, which also looks where the unit's credentials come from.
+
+    The length of a key has been judged before a session is tried.
+    """
     from agentd.credentials import find_credentials
 
     env = system.credential_environment(environ)
-    return GenaiConnector(Toolbox(), find=lambda backend: find_credentials(backend, env))
+    find = functools.partial(find_credentials, environ=env, own_endpoint=True)
+    return GenaiConnector(Toolbox(), find=find)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +124,10 @@ class Examination:
 
     def _credential(self) -> Finding:
         machine = self._machine
-        backend = self._settings.live.backend
-        return system.check_credential(backend, machine.environ, machine.credstore)
+        backend, own = self._settings.live.backend, endpoint.target_of(self._settings).is_ours
+        return system.check_credential(
+            backend, machine.environ, machine.credstore, own_endpoint=own
+        )
 
     # ── sound ─────────────────────────────────────────────────────────────────────────────────
 

@@ -154,20 +154,33 @@ def credential_environment(
     return {**environ, "CREDENTIALS_DIRECTORY": str(store)}
 
 
-def check_credential(backend: str, environ: Mapping[str, str], store: Path = CREDSTORE) -> Finding:
-    """Look for the credential as a dial would."""
+def check_credential(
+    backend: str,
+    environ: Mapping[str, str],
+    store: Path = CREDSTORE,
+    *,
+    own_endpoint: bool = False,
+) -> Finding:
+    """Look for the credential as a dial would, as far as that goes without a token."""
     if "CREDENTIALS_DIRECTORY" not in environ and store.is_dir() and not os.access(store, os.X_OK):
         return skipped(
             "credential", f"{user_name()} may not look into {store}", "Run it as root: `sudo …`"
         )
+    env = credential_environment(environ, store)
     try:
-        found = find_credentials(backend, credential_environment(environ, store))
+        found = find_credentials(backend, env, own_endpoint=own_endpoint)
+        if found.api_key is None:
+            from agentd.live.google_login import google_credentials
+
+            google_credentials(found, env)
     except CredentialError as error:
-        cause, _, _ = str(error).partition(". ")
-        if "cannot be read" in cause:
+        cause, _, told = str(error).partition(". ")
+        if "cannot be read" in cause and "Permission" in cause:
             path = cause.partition(" cannot")[0]
             return fail("credential", cause, f"sudo chown $USER {path}")
-        return fail("credential", cause, "Store the key: `sudo agentd-set-key`")
+        by_key = backend == "developer" or "API key" in cause
+        remedy = "Store the key: `sudo agentd-set-key`" if by_key or not told else told
+        return fail("credential", cause, remedy)
     if found.source in ("GEMINI_API_KEY", "GOOGLE_API_KEY"):
         return ok("credential", f"there is one (variable {found.source})")
     return ok("credential", f"there is one ({found.source})")

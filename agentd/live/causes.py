@@ -446,10 +446,10 @@ BY_NAME = {cause.name: cause for cause in CAUSES}
 CURED_BY_PATH = tuple(cause.name for cause in CAUSES if cause.cured_by_path)
 
 
-def voice_of(name: str) -> str:
-    """Return the clip that says why there is no connection."""
+def voice_of(name: str, otherwise: str = "reconnecting") -> str:
+    """Return the clip that says why there is no connection; `otherwise` for an unknown cause."""
     cause = BY_NAME.get(name)
-    return cause.voice if cause is not None else "reconnecting"
+    return cause.voice if cause is not None else otherwise
 
 
 def policy_text(cause: Cause) -> str:

@@ -98,7 +98,7 @@ def host_of(settings: Settings) -> tuple[str, int]:
 class GenaiConnector:
     """Dials with google-genai; one connection at a time."""
 
-    def __init__(self, toolbox: Toolbox, *, find: FindCredentials = find_credentials) -> None:
+    def __init__(self, toolbox: Toolbox, *, find: FindCredentials | None = None) -> None:
         self._toolbox = toolbox
         self._find = find
         self._tls: ssl.SSLContext | None = None
@@ -184,7 +184,11 @@ class GenaiConnector:
 
     def _client_for(self, settings: Settings) -> Client:
         """Return a client for credentials read just now; the last one if nothing has changed."""
-        found = self._find(settings.live.backend)
+        backend, own = settings.live.backend, bool(endpoint(settings))
+        if self._find is None:
+            found = find_credentials(backend, own_endpoint=own)
+        else:
+            found = self._find(backend)
         network, live = settings.network, settings.live
         key = (found.source, found.api_key, json.dumps(dict(found.service_account or {})))
         key_all = (key, live, network)

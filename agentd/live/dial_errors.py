@@ -110,6 +110,8 @@ def _redirected(error: Redirected, phase: Phase) -> Failure:
 def _invalid_handshake(error: ws.InvalidHandshake, phase: Phase) -> Failure:
     """Tell a peer that hung up from one that answers and is no Live service."""
     hung_up = isinstance(error.__cause__, EOFError | OSError)
+    if phase is Phase.SETUP:  # it said 101, and not to us
+        phase = Phase.HANDSHAKE
     return Failure(phase, Kind.DROPPED if hung_up else Kind.PROTOCOL, reason=safe_reason(error))
 
 

@@ -10,11 +10,11 @@ import contextlib
 import os
 import re
 import ssl
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 
 from agentd.errors import AgentdError
+from agentd.named_files import FileRefused, read_bytes
 
 FILE, DIRECTORY = "SSL_CERT_FILE", "SSL_CERT_DIR"
 MAX_BYTES = 16 << 20  # Debian's whole bundle has 0.2 MB
@@ -53,22 +53,12 @@ def _certifi() -> str:
 
 
 def _certificates(path: Path) -> str:
-    """Read the certificates of a file; a pipe or a device does not hold anybody up."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        raise TrustError(f"{FILE}={path} cannot be read ({error.strerror})") from error
-    with os.fdopen(fd, "rb") as file:
-        kind = os.fstat(fd).st_mode
-        if stat.S_ISDIR(kind):
-            raise TrustError(f"{FILE}={path} is a directory; {DIRECTORY} is the one for those")
-        if not stat.S_ISREG(kind):
-            raise TrustError(f"{FILE}={path} is no regular file")
-        data = file.read(MAX_BYTES + 1)
+        data = read_bytes(path, MAX_BYTES)
+    except FileRefused as error:
+        raise TrustError(f"{FILE}={path} {error.problem}") from error
     if not data:
         raise TrustError(f"{FILE}={path} is empty")
-    if len(data) > MAX_BYTES:
-        raise TrustError(f"{FILE}={path} is larger than {MAX_BYTES >> 20} MiB")
     return _pem(path, data)
 
 

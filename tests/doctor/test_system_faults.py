@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shlex
 import subprocess
@@ -20,6 +21,7 @@ from gpiozero.pins.mock import MockFactory
 from agentd.config import GpioPins
 from agentd.doctor import cards, system
 from agentd.doctor.findings import Finding, Result
+from tests.live.test_vertex_auth import account
 
 KEY = "AIza-this-key-must-never-be-seen"
 
@@ -190,6 +192,9 @@ def test_a_service_account_that_is_no_json(tmp_path: Path) -> None:
     found = credential({}, tmp_path, "vertex")
     names(found, "is not JSON")
     (tmp_path / "google-application-credentials").write_text('{"type": "service_account"}')
+    names(credential({}, tmp_path, "vertex"), "is no usable Google credential", "client_email")
+    whole = json.dumps(account("https://oauth2.example/token"))
+    (tmp_path / "google-application-credentials").write_text(whole)
     names(credential({}, tmp_path, "vertex"), "there is one", result=Result.OK)
 
 
