@@ -64,7 +64,15 @@ def load(
             tables.append((file, table))
     if problems:
         raise ConfigError(tuple(problems))
-    return Loaded(parse(tables), tuple(file for file, _ in tables))
+    try:
+        settings = parse(tables)
+    except ConfigError:
+        raise
+    except Exception as error:
+        # Whatever it is, it comes from the files: starting again would not help.
+        what = f"cannot be used ({type(error).__name__})"
+        raise ConfigError((_file_problem(main, what),)) from error
+    return Loaded(settings, tuple(file for file, _ in tables))
 
 
 def parse(tables: Sequence[tuple[Path, Mapping[str, Any]]]) -> Settings:

@@ -144,6 +144,20 @@ def test_a_file_that_may_not_be_read_is_told(tmp_path: Path) -> None:
         load(file, required=False)
 
 
+@pytest.mark.parametrize("error", [MemoryError, RecursionError, ValueError, OSError])
+def test_whatever_goes_wrong_with_the_files_is_a_bad_configuration(
+    error: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The unit does not restart on that; on a traceback it would, for ever."""
+
+    def fails(*_arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr("agentd.config_files.parse", fails)
+    with pytest.raises(ConfigError, match=f"cannot be used .{error.__name__}"):
+        load(tmp_path / "agentd.toml", required=False)
+
+
 @given(st.binary(max_size=200))
 def test_no_bytes_whatever_crash_the_loader(raw: bytes) -> None:
     """Any content gives settings or a `ConfigError`."""

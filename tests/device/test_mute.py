@@ -55,6 +55,30 @@ def test_at_start(saved_by: str, switch_closed: bool | None, by: str) -> None:
     assert at_start(saved_by, switch_closed) == MuteState(by, switch_closed)
 
 
+@pytest.mark.parametrize(
+    ("before", "switch_closed", "muted"),
+    [("", True, True), ("button", False, True), ("button", None, True), ("", None, False)],
+)
+def test_another_switch_counts_as_the_one_found_at_boot(
+    before: str, switch_closed: bool | None, muted: bool
+) -> None:
+    """A reload that brings a switch, moves it or takes it away unmutes nobody's hand."""
+    mute = World().mute()
+    if before:
+        mute.ask(True, by=before)
+    mute.fit(switch_closed)
+    assert mute.muted is muted
+
+
+def test_a_switch_that_is_taken_away_takes_its_mute_along() -> None:
+    """It could never be opened again."""
+    mute = World().mute()
+    mute.fit(True)
+    mute.fit(None)
+    assert not mute.muted
+    assert mute.ask(True, by="control") == mute.ask(False, by="control") == ""
+
+
 def test_mute_closes_the_microphone_before_it_says_so() -> None:
     """The capture device is closed first, then the light turns red."""
     world = World()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from pathlib import Path
 
 import pytest
 
 from agentd.emulator import Emulator, EmulatorOptions
-from tests.e2e.driver import Speaker, home, run, speaking
+from tests.e2e.driver import DEADLINE_S, POLL_S, Speaker, home, run, speaking
 from tests.e2e.sounds import match, needs_words, samples, word, words
 from tests.rig.sound import SoundRig
 
@@ -76,5 +77,48 @@ def test_mute_outlives_a_restart(rig: SoundRig, tmp_path: Path) -> None:
                     await asyncio.to_thread(rig.speak, words(*SENTENCE))
                     assert emulator.received_audio() == b""
                     await heard_again(again, emulator, rig)
+
+    run(main())
+
+
+def microphones(rig: SoundRig) -> int:
+    """Return how many streams are open on the sound server's sources."""
+    return len(rig.pactl("list", "short", "source-outputs").splitlines())
+
+
+async def until_open(rig: SoundRig, count: int) -> None:
+    """Wait until so many microphones are open."""
+    async with asyncio.timeout(DEADLINE_S):
+        while await asyncio.to_thread(microphones, rig) != count:  # noqa: ASYNC110 - another process
+            await asyncio.sleep(POLL_S)
+
+
+def test_after_reloads_at_once_one_microphone_is_open_and_mute_closes_it(
+    rig: SoundRig, tmp_path: Path
+) -> None:
+    """By signal and by socket, with other settings each time; the sound server counts."""
+
+    async def main() -> None:
+        async with Emulator(QUICK) as emulator:
+            with home(tmp_path, emulator, rig=rig) as house:
+                async with speaking(house) as speaker:
+                    await speaker.wait_event("session_fresh")
+                    await speaker.hears()
+                    asked = []
+                    for number in range(6):
+                        house.configure({"audio": {"capture_gain_db": number % 2 + 1}})
+                        speaker.signal(signal.SIGHUP)
+                        asked.append(asyncio.create_task(speaker.control("reload")))
+                        await asyncio.sleep(POLL_S)  # each finds other settings
+                    assert await asyncio.gather(*asked) == [{"reloaded": True}] * len(asked)
+                    await speaker.hears()
+                    assert await asyncio.to_thread(microphones, rig) == 1
+                    await speaker.control("mute")
+                    await until_open(rig, 0)
+                    house.configure({"audio": {"capture_gain_db": 3}})
+                    await speaker.control("reload")
+                    assert await asyncio.to_thread(microphones, rig) == 0
+                    await heard_again(speaker, emulator, rig)
+                    assert await asyncio.to_thread(microphones, rig) == 1
 
     run(main())
