@@ -228,6 +228,25 @@ def test_a_hundred_reloads_at_once_are_two() -> None:
     run_virtually(main())
 
 
+def test_reloads_while_the_card_closes_leave_one_microphone_which_mute_closes() -> None:
+    """Each brings other settings while the one before it is still at work."""
+
+    async def main() -> None:
+        async with house(closing_s=0.3) as found:
+            await found.microphone.until(1)
+            for number in (1, 2, 1):
+                found.do("reload", number)
+                await asyncio.sleep(0.1)
+            assert await found.outcomes() == [""] * 3
+            assert found.microphone.most_open == 1
+            found.do("mute", 0)
+            await found.microphone.until_closed()
+            await asyncio.sleep(SETTLED_S)
+            assert not found.microphone.is_open
+
+    run_virtually(main())
+
+
 def test_muted_while_the_old_one_closes_the_new_one_stays_closed() -> None:
     """The microphone that a reload brings obeys a mute that came in between."""
 
