@@ -30,6 +30,9 @@ def defaults(environ: Mapping[str, str]) -> dict[str, str]:
         # Silero's wheel asks its own copy of OpenMP for four threads per 32 ms of sound. They spend
         # their time waiting for each other: one alone needs a fifth of the CPU.
         "OMP_THREAD_LIMIT": "1",
+        # numpy's OpenBLAS keeps a thread and 40 MiB of buffers for each core; frames of 10 ms are
+        # far below what it would share out. The unit bounds address space (LimitDATA=).
+        "OPENBLAS_NUM_THREADS": "1",
     }
 
 

@@ -75,8 +75,8 @@ def test_memory_without_end_ends_the_daemon_alone_and_it_resumes(
     with speaker.injectable() as inject:
         speaker.keep_a_handle(speech)
         cursor, restarts = machine.cursor(), speaker.restarts
-        used = machine.run(f"awk '/VmData|VmRSS/ {{print $2}}' /proc/{speaker.pid}/status").split()
-        figures.note(suite, "VmData and RSS in conversation, KiB", " ".join(used))
+        used = machine.run(f"awk '/VmData|VmRSS/ {{print $1 $2}}' /proc/{speaker.pid}/status")
+        figures.note(suite, "memory in conversation, KiB", " ".join(used.split()))
         inject("kept = []\nwhile True:\n    kept.append(b'x' * 1048576)\n")
         machine.wait_event("ready", after=cursor)
         machine.wait_event("resumed", after=cursor)
