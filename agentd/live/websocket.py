@@ -81,7 +81,7 @@ class LiveWebSocket(ClientConnection):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Set the socket up once TCP and TLS stand."""
-        super().connection_made(transport)
+        super().connection_made(cast("asyncio.Transport", _ClosedOnce(transport)))
         self.recv_messages.pause = self._hold
         self.recv_messages.resume = self._release
         self.encrypted = True
@@ -237,6 +237,26 @@ class LiveWebSocket(ClientConnection):
             await super().__aexit__(exc_type, exc_value, traceback)
         else:
             self.transport.abort()
+
+
+class _ClosedOnce:
+    """A transport whose `close` may be called again.
+
+    The second `close` of asyncio's TLS transport cuts it off from its connection (3.11 to 3.13):
+    whatever is called afterwards, `abort` too, raises, and the socket stays open. websockets closes
+    at the end of the stream whether or not it has closed before.
+    """
+
+    def __init__(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    def close(self) -> None:
+        """Close, unless that has begun."""
+        if not self._transport.is_closing():
+            self._transport.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
 
 
 def beside_setup_complete(frame: bytes | str) -> bytes | None:

@@ -1,20 +1,23 @@
 """Brings what libraries log, and what nobody caught, into the journal.
 
 Libraries get no free hand: their debug and info records name URLs with keys and print frames
-with speech in them, so only warnings pass, redacted and bounded, whatever `log.level` says.
+with speech in them, so only warnings pass, redacted and bounded, whatever `log.level` says. A
+message may repeat what a peer said, as an exception's does, so it gets no more room than any other
+word of a peer.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import sys
 import threading
 import traceback
 from types import TracebackType
 from typing import Any
 
-from agentd.service.entry import DETAIL_LIMIT, MESSAGE_LIMIT, Entry
+from agentd.service.entry import DETAIL_LIMIT, Entry
 from agentd.service.journal import Journal
 from agentd.service.text import safe_text
 
@@ -29,6 +32,7 @@ QUIET = {
     "urllib3": logging.ERROR,
 }
 _FRAMES = 40
+_FRAME = re.compile(r'[ |+-]*File "')
 
 
 class LogBridge(logging.Handler):
@@ -49,7 +53,7 @@ class LogBridge(logging.Handler):
             Entry(
                 "log",
                 record.levelno,
-                safe_text(f"{record.name}: {message}", MESSAGE_LIMIT),
+                safe_text(f"{record.name}: {message}"),
                 {"logger": safe_text(record.name)},
                 describe(error) if error else "",
             )
@@ -62,7 +66,9 @@ def describe(error: BaseException) -> str:
     for line in traceback.TracebackException.from_exception(
         error, limit=-_FRAMES, capture_locals=False, compact=True
     ).format():
-        lines += [_safe_line(part) for part in line.rstrip("\n").split("\n")]
+        # the place of a frame has lines of its own; what an exception says is one, however long
+        parts = line.rstrip("\n").split("\n") if _FRAME.match(line) else [line]
+        lines += [_safe_line(part) for part in parts]
     text = "\n".join(lines)
     # The end names the error.
     return text if len(text) <= DETAIL_LIMIT else "…" + text[-DETAIL_LIMIT:]
@@ -70,7 +76,7 @@ def describe(error: BaseException) -> str:
 
 def crash_entry(error: BaseException, where: str) -> Entry:
     """Return the entry of an exception that nobody caught."""
-    message = safe_text(f"{where}: {type(error).__name__}: {error}", MESSAGE_LIMIT)
+    message = safe_text(f"{where}: {type(error).__name__}: {error}")
     return Entry("crash", logging.CRITICAL, message, {"where": where}, describe(error))
 
 
@@ -115,7 +121,7 @@ def install_loop_handler(loop: asyncio.AbstractEventLoop, journal: Journal) -> N
         if isinstance(error, BaseException):
             journal.put(crash_entry(error, message))
         else:
-            journal.put(Entry("log", logging.ERROR, safe_text(message, MESSAGE_LIMIT)))
+            journal.put(Entry("log", logging.ERROR, safe_text(message)))
 
     loop.set_exception_handler(on_error)
 

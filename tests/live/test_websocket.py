@@ -39,6 +39,7 @@ class FakeTransport(asyncio.Transport):
         super().__init__()
         self.written = 0
         self.paused = False
+        self.closes = 0
         self.aborted: Callable[[], None] = lambda: None
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -50,11 +51,12 @@ class FakeTransport(asyncio.Transport):
         self.aborted()
 
     def close(self) -> None:
-        """Do nothing: the test ends the connection."""
+        """Count; the test ends the connection."""
+        self.closes += 1
 
     def is_closing(self) -> bool:
-        """Stay open."""
-        return False
+        """Return whether it was closed."""
+        return self.closes > 0
 
     def can_write_eof(self) -> bool:
         """Return False, as TLS does."""
@@ -205,6 +207,20 @@ async def test_frames_that_nobody_reads_stop_the_reading() -> None:
         await asyncio.sleep(0)
     assert transport.paused
     assert socket.handled <= SLICE_BYTES // SMALLEST + 1
+
+
+@on_loop
+async def test_the_transport_is_closed_once() -> None:
+    """The second close would cut asyncio's TLS transport off from its socket."""
+    socket, transport = await set_up()
+    socket.data_received(wire(b"x" * ((1 << 20) + 1)))  # more than it takes: it closes
+    await turns_until(lambda: not socket._backlog)
+    socket.eof_received()
+    socket.transport.close()
+    assert transport.closes == 1
+    socket.connection_lost(None)
+    with pytest.raises(ConnectionClosed):
+        await socket.recv()
 
 
 @on_loop

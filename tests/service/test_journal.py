@@ -26,6 +26,7 @@ from agentd.service.outlets import (
     choose_outlet,
 )
 from agentd.service.ratelimit import BURST, WINDOW_S, RateLimit
+from agentd.service.text import VALUE_LIMIT
 
 KEY = "AIza" + "SyD3adB33f_-0123456789abcdefghijklm"
 FRESH = SessionFresh(connection=1, cause="first", restored_turns=0, gap_ms=0.0)
@@ -175,6 +176,32 @@ def test_a_logged_exception_carries_its_traceback_without_values(installed: Benc
     assert "ValueError: bad key=<secret>" in entry.detail
     assert KEY not in entry.detail
     assert what_was_said not in entry.detail
+
+
+def test_libraries_repeat_little_of_what_a_peer_said(installed: Bench) -> None:
+    """A record, a warning, an exception of many lines and its cause: 240 characters of each."""
+    said = "what a peer said\n" * 1_000
+    logging.getLogger("lib").warning(said)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        logging.captureWarnings(capture=True)
+        warnings.warn(said, stacklevel=1)
+
+    def fail() -> None:
+        raise ValueError(said) from KeyError(said)
+
+    try:
+        fail()
+    except ValueError as error:
+        logging.getLogger("lib").exception(said)
+        crash = crash_entry(error, "here")
+    entries = [*installed.outlet.entries, crash]
+    assert len(entries) == 4
+    for entry in entries:
+        assert len(entry.message) <= VALUE_LIMIT
+        assert entry.detail.count("a peer") <= 2 * (VALUE_LIMIT // len("what a peer said ") + 1)
+    assert "ValueError: what a peer said" in crash.detail
+    assert 'test_journal.py", line' in crash.detail
 
 
 def test_python_warnings_are_entries(installed: Bench) -> None:
