@@ -176,6 +176,10 @@ async def stops(speaker: Speaker) -> float:
     return took
 
 
-def open_files(pid: int) -> int:
-    """Return how many descriptors a process has."""
-    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+def open_files(pid: int) -> set[str]:
+    """Return the descriptors of a process, with what each of them is."""
+    found = set()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):  # closed meanwhile
+            found.add(f"{link.name}: {link.readlink()}")
+    return found

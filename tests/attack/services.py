@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from agentd.emulator.scenario import Scenario, shipped_scenarios
@@ -13,10 +14,10 @@ GROWN_MIB = 200.0
 """Far below what the unit allows: a flood must be bounded, not merely survived."""
 ANSWER_S = 5.0
 STARVED_S = 20.0
-REDIRECTING = frozenset({"redirected", "slow-handshake", "header-bomb", "flood-early"})
+NO_SESSION = frozenset({"redirected", "slow-handshake", "header-bomb", "flood-early"})
 """No session stands before these behave."""
-FRIENDLY = frozenset({"idle-alone"})
-"""Odd but honest: the conversation goes on over one connection."""
+CALLS_MOST = 100
+"""Far more than one question may cost."""
 
 
 def names() -> dict[str, Scenario]:
@@ -41,22 +42,50 @@ async def suffer(name: str, seconds: float) -> Measured:
 
 
 async def _suffer(name: str, seconds: float, service: Service, speaker: Speaker) -> Measured:
-    if name not in REDIRECTING:
+    if name not in NO_SESSION:
         await speaker.wait_event("session_fresh")
     await speaker.control("say", text="Will you behave?")
     measured = await watch(speaker, seconds)
     judge(measured)
-    if name in FRIENDLY:
-        assert not speaker.told("turn_failed"), speaker.last_words()
-        assert (await speaker.control("status"))["session"]["connections"] == 1
+    if name in MEANWHILE:
+        await MEANWHILE[name](service, speaker)
     await service.behave()
     since = speaker.mark()
     await speaker.control("say", text="And now?")
     await speaker.wait_event("turn", since=since, interrupted=False)
-    if name not in REDIRECTING:
+    if name not in NO_SESSION:
         await service.ask("fault", **again(name))
     await speaker.control("say", text="Once more.")
     return measured
+
+
+async def _is_a_conversation(_service: Service, speaker: Speaker) -> None:
+    """Odd but honest: the answer is a turn, and the connection stays."""
+    await speaker.wait_event("turn", interrupted=False)
+    assert not speaker.told("turn_failed"), speaker.last_words()
+    assert (await speaker.control("status"))["session"]["connections"] == 1
+
+
+async def _gives_the_seed_up(service: Service, speaker: Speaker) -> None:
+    """A context that is refused is left out in the end, and the question answered."""
+    await speaker.wait_event("turn", interrupted=False)
+    await service.ask("fault", do="reset")
+    since = speaker.mark()
+    await speaker.control("say", text="Do you hear me?")
+    await speaker.wait_event("turn", since=since, interrupted=False)
+
+
+async def _calls_come_to_an_end(service: Service, _speaker: Speaker) -> None:
+    """A question costs a bounded number of function calls."""
+    answers = (await service.ask("record", kind="toolResponse"))["entries"]
+    assert len(answers) < CALLS_MOST, f"{len(answers)} calls for one question"
+
+
+MEANWHILE: dict[str, Callable[[Service, Speaker], Awaitable[None]]] = {
+    "idle-alone": _is_a_conversation,
+    "seed-refused": _gives_the_seed_up,
+    "calls-endless": _calls_come_to_an_end,
+}
 
 
 def again(name: str) -> dict[str, object]:

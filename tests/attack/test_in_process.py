@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.attack.__main__ import table
+from tests.attack.__main__ import Row, chosen, table
 from tests.attack.target import CORPUS, Case, Target, broken, mutated, read_case, rng_for, smallest
 from tests.attack.targets import IN_PROCESS
 
@@ -88,8 +88,14 @@ def test_a_mutation_takes_steps_from_both() -> None:
     assert steps == set("abcxyz")
 
 
-def test_the_table_names_every_attack() -> None:
-    """What is printed at the end can be pasted into a page."""
-    lines = table([]).splitlines()
-    assert lines[0].count("|") == lines[1].count("|")
-    assert len({make.name for make in IN_PROCESS}) == len(IN_PROCESS)
+def test_the_tables_name_every_attack_once() -> None:
+    """What is printed at the end can be pasted into a page; a name means one attack."""
+    for real in (False, True):
+        lines = table([Row("a", "what it is")], real=real).splitlines()
+        assert len({line.count("|") for line in lines}) == 1
+    targets, hostile, faults = chosen(None)
+    names = [*(t.name for t in targets), *hostile, *faults]
+    assert len(names) == len(set(names))
+    assert chosen("wav,flood-empty")[1:] == (["flood-empty"], [])
+    with pytest.raises(ValueError, match="no attack 'nothing'"):
+        chosen("nothing")
