@@ -30,6 +30,8 @@ from agentd.live.messages import (
     RealtimeText,
     ServerMessage,
     ToolResponse,
+    whole_json,
+    whole_text,
 )
 from agentd.live.reply_audio import ReplyDecoder
 from agentd.live.websocket import LiveWebSocket, unacknowledged
@@ -190,6 +192,7 @@ def _problem(error: Exception) -> str:
 
 
 async def _send(session: AsyncSession, message: ClientMessage) -> None:
+    """Send a message; every text in it is whole, wherever it came from (RFC 8259, section 8.2)."""
     match message:
         case Audio(pcm):
             await session.send_realtime_input(audio=types.Blob(data=pcm, mime_type=MIME_TYPE))
@@ -200,21 +203,25 @@ async def _send(session: AsyncSession, message: ClientMessage) -> None:
         case AudioStreamEnd():
             await session.send_realtime_input(audio_stream_end=True)
         case RealtimeText(text):
-            await session.send_realtime_input(text=text)
+            await session.send_realtime_input(text=whole_text(text))
         case ClientContent(turns, turn_complete):
             await session.send_client_content(
                 turns=[
-                    types.Content(role=turn.role, parts=[types.Part(text=turn.text)])
+                    types.Content(role=turn.role, parts=[types.Part(text=whole_text(turn.text))])
                     for turn in turns
                 ],
                 turn_complete=turn_complete,
             )
         case ContextUpdate(text):
-            content = types.Content(role="user", parts=[types.Part(text=text)])
+            content = types.Content(role="user", parts=[types.Part(text=whole_text(text))])
             await session.send_context_update(system_instruction=content)
         case ToolResponse(call_id, name, response, scheduling):
             # an id that the service did not give is not made up: Vertex AI goes by the name then
-            answer = types.FunctionResponse(id=call_id or None, name=name, response=dict(response))
+            answer = types.FunctionResponse(
+                id=whole_text(call_id) or None,
+                name=whole_text(name),
+                response=whole_json(response),
+            )
             if scheduling:
                 answer.scheduling = types.FunctionResponseScheduling(scheduling)
             await session.send_tool_response(function_responses=[answer])

@@ -147,6 +147,8 @@ class LiveWebSocket(ClientConnection):
             self._slice_due = self.loop.call_soon(self._take_slice)
         while self._ends and not self._backlog:
             self._ends.popleft()()
+        if self.transport.is_closing():
+            return  # TLS raises AttributeError when it is told to go on after the end (sslproto)
         if self._backlog or self._queue_full:
             self.transport.pause_reading()
         else:

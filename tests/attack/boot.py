@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from agentd import config_files
+from agentd.errors import ConfigError
 from agentd.provision import firstboot
 from tests.attack import settings_files, values
 from tests.attack.target import Case, Step, assert_plain
@@ -65,16 +66,26 @@ def check_boot(root: Path, data: bytes) -> None:
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
         status = firstboot.main(root)
     assert status in {0, 1}, f"exit status {status}"
-    _check_key(card, kept.read_text(), data, root)
-    report = card / "agentd-error.txt"
+    report = card / firstboot.REPORT
     words = report.read_text("utf-8") if report.exists() else ""
-    assert bool(words) == bool(status), "a failure without a report, or a report of none"
+    assert words or not status, "a failure without a report"
+    _check_key(card, kept.read_text(), data, root)
+    _check_words(words, kept.read_text())
     for text, what in ((out.getvalue(), "the journal"), (words, "the report")):
-        assert KEY not in text, f"{what} has the key in it"
         for line in text.split("\n"):
             assert_plain(line.rstrip("\r"), settings_files.LINE_CHARS, what)
-    with contextlib.suppress(FileNotFoundError):
+        assert KEY not in text, f"{what} has the key in it"
+    with contextlib.suppress(ConfigError):
         config_files.load(root / "etc/agentd/agentd.toml", required=True)
+        return
+    raise AssertionError("the settings that were taken cannot be used with those that were there")
+
+
+def _check_words(words: str, stored: str) -> None:
+    """Hold what the report says of the key against where it is."""
+    if words:
+        assert ("is stored in the device" in words) == (stored != OLD), words
+        assert ("No key was taken" in words) == (stored == OLD), words
 
 
 def _check_key(card: Path, stored: str, before: bytes, root: Path) -> None:

@@ -7,15 +7,16 @@ checks every command: one connection, audio only inside UplinkOpened and UplinkC
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import gc
 import json
 import random
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeVar
 
 from google.genai.live import AsyncSession
 
@@ -30,7 +31,7 @@ from agentd.live.messages import Audio, ClientMessage
 from agentd.service.entry import entry_of, journal_fields, json_line, text_line
 from agentd.state import envelope
 from tests.attack import frames, values
-from tests.attack.target import Case, Step, assert_plain, run_now
+from tests.attack.target import Case, Step, assert_plain
 from tests.live.world import World, settings
 
 CONFIGS: list[dict[str, Any]] = [
@@ -46,6 +47,26 @@ KEPT_BYTES = 24 << 20
 """More than a conversation may hold after a case: its ring, its texts, and room."""
 WIRE_BYTES = 1 << 20
 STATUS_CHARS = 8_000
+T = TypeVar("T")
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    """A loop on which nothing waits, and whose time is the world's."""
+
+    now = 0.0
+
+    def time(self) -> float:
+        """Return the world's time."""
+        return self.now
+
+
+_LOOP = _Loop()
+
+
+def run_at(now: float, work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine at this time of the world."""
+    _LOOP.now = now
+    return _LOOP.run_until_complete(work)
 
 
 class _Socket:
@@ -99,7 +120,7 @@ class AttackedWorld(World):
             return
         self.socket.frame = text.encode("utf-8", "surrogatepass")
         try:
-            message = run_now(self.link.receive())
+            message = run_at(self.now, self.link.receive())
         except LinkFailed as failed:
             self.end(failed.failure)
             return
@@ -116,7 +137,7 @@ class AttackedWorld(World):
 
     def _check_bytes(self, message: ClientMessage) -> None:
         self.socket.sent.clear()
-        run_now(self.link.send(message))
+        run_at(self.now, self.link.send(message))
         for text in self.socket.sent:
             assert len(text) < WIRE_BYTES, f"{type(message).__name__} has {len(text)} characters"
             written = json.dumps(json.loads(text), ensure_ascii=False)

@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from tests.attack import values
 
 CORPUS = Path(__file__).parent / "corpus"
 Step = Any  # plain JSON
 Case = Sequence[Step]
-T = TypeVar("T")
 
 
 class Target(Protocol):
@@ -111,18 +110,6 @@ def mutated(case: Case, other: Case, rng: random.Random) -> list[Step]:
         elif steps:
             del steps[min(at, len(steps) - 1)]
     return steps
-
-
-def run_now(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine that waits for nothing; a bare yield is allowed."""
-    for _ in range(10_000):
-        try:
-            work.send(None)
-        except StopIteration as end:
-            result: T = end.value
-            return result
-    work.close()
-    raise AssertionError("waits for something that does not come")
 
 
 UNPRINTABLE = re.compile(
