@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,17 +43,17 @@ def check(
 ) -> list[Delivery]:
     """Find every line in what the service received.
 
-    Each utterance received must be one uncut stretch of the 16 kHz microphone recording; a line
-    is delivered when such a stretch covers it.
+    Each utterance received must be one uncut stretch of the 16 kHz microphone recording, but for
+    the constant that capture takes out of a frame; a line is delivered when such a stretch covers
+    it.
     """
     layout = read_header(microphone)
-    heard = microphone.read_bytes()[layout.data_at :]
+    heard = shapes(microphone.read_bytes()[layout.data_at :])
     stretches: list[tuple[Utterance, float]] = []
     cursor = 0
     for utterance in received:
         # Said twice, a word is found twice: what follows the last stretch comes first.
-        at = heard.find(utterance.pcm, cursor)
-        at = at if at >= 0 else heard.rfind(utterance.pcm)
+        at = _find(heard, shapes(utterance.pcm), cursor)
         if utterance.complete and utterance.pcm and at >= 0:
             stretches.append((utterance, at / 2 / formats.CAPTURE_RATE_HZ))
             cursor = at + len(utterance.pcm)
@@ -67,6 +68,31 @@ def check(
         connection = hits[-1].connection if hits else 0
         deliveries.append(Delivery(line, connection, len(hits), next(answers, None)))
     return deliveries
+
+
+def shapes(pcm: bytes) -> bytes:
+    """Return int16 samples, in each frame of 640 bytes less by the frame's first one.
+
+    What is added to all samples of a frame leaves it as it is: capture takes out what it holds for
+    the converter's offset (`agentd.audio.offset`), and learns that offset from the first frames.
+    """
+    frames = (pcm[at : at + formats.FRAME_BYTES] for at in range(0, len(pcm), formats.FRAME_BYTES))
+    return b"".join(_shape(formats.samples(frame)) for frame in frames)
+
+
+def _shape(frame: Sequence[int]) -> bytes:
+    return array("H", [(value - frame[0]) & 0xFFFF for value in frame]).tobytes()
+
+
+def _find(heard: bytes, wanted: bytes, cursor: int) -> int:
+    """Return where `wanted` stands whole frames from the beginning: behind `cursor`, else last."""
+    places: list[int] = []
+    at = heard.find(wanted)
+    while at >= 0 and wanted:
+        if at % formats.FRAME_BYTES == 0:
+            places.append(at)
+        at = heard.find(wanted, at + 2)
+    return next((place for place in places if place >= cursor), places[-1] if places else -1)
 
 
 def table(deliveries: Sequence[Delivery]) -> Sheet:

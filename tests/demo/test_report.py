@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import random
 import wave
+from array import array
 from pathlib import Path
 
 import pytest
 
+from agentd.audio.offset import shift
 from agentd.demo.report import Delivery, check
 from agentd.demo.script import Line
 from agentd.emulator import Utterance
@@ -76,6 +78,26 @@ def test_a_line_with_a_hole_is_lost(microphone: Path) -> None:
     whole = heard(microphone, 0.7, 2.6).pcm
     first = heard(microphone, 0.7, 2.6, pcm=whole[:20_000] + whole[20_002:])
     assert verdicts(microphone, first)[0] == (0, False)
+
+
+def test_an_offset_that_was_taken_out_changes_nothing(tmp_path: Path) -> None:
+    """Capture moves each frame by a constant that it is still learning; a sample it never does."""
+    path = tmp_path / "calm.wav"
+    noise = random.Random(3)
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(HZ)
+        file.writeframes(
+            array("h", [noise.randint(-9_000, 9_000) for _ in range(5 * HZ)]).tobytes()
+        )
+    whole = heard(path, 0.7, 2.6).pcm
+    frames = [whole[at : at + 640] for at in range(0, len(whole), 640)]
+    moved = b"".join(shift(frame, 40 - number) for number, frame in enumerate(frames))
+    assert verdicts(path, heard(path, 0.7, 2.6, pcm=moved))[0] == (1, True)
+    one = array("h", moved)
+    one[5_000] += 1
+    assert verdicts(path, heard(path, 0.7, 2.6, pcm=one.tobytes()))[0] == (0, False)
 
 
 def test_an_utterance_cut_off_is_not_counted(microphone: Path) -> None:

@@ -94,7 +94,7 @@ def test_every_command_is_among_the_cases() -> None:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.line[:60])
 def test_a_command_ends_well_or_says_what_is_missing(root: BareRoot, case: Case) -> None:
     """The right status, the right words, and never a traceback."""
-    done = root.ask(f"cd /root; {case.line}", timeout_s=180.0)
+    done = root.ask(f"cd /root; {case.line}", timeout_s=400.0)
     said = done.stdout + done.stderr
     assert "Traceback" not in said, said
     assert "\x1b" not in said
@@ -109,7 +109,7 @@ def test_a_user_without_a_home_gets_sentences_too(root: BareRoot, case: Case) ->
         case = Case("agentd demo", (1,), "cannot be written to (Permission denied)")
     environment = {"HOME": "/nonexistent", "LANG": "", "LC_ALL": "POSIX"}
     line = f"cd /; PATH=$PATH:/usr/sbin; {case.line}"
-    done = root.ask(line, user="nobody", env=environment, timeout_s=180.0)
+    done = root.ask(line, user="nobody", env=environment, timeout_s=400.0)
     said = done.stdout + done.stderr
     assert "Traceback" not in said, said
     assert done.returncode in (*case.statuses, 1), said
@@ -128,7 +128,7 @@ def test_the_demo_on_a_terminal_without_rich_prints_plain_lines(root: BareRoot) 
     done = root.ask(
         "script --quiet --command 'timeout --signal=INT 30 agentd demo --out /tmp/demo' /dev/null",
         env={"TERM": "xterm"},
-        timeout_s=120.0,
+        timeout_s=400.0,
     )
     assert "Front center" in done.stdout
     assert "Traceback" not in done.stdout
