@@ -165,7 +165,7 @@ def test_a_wrong_microphone_is_named_with_what_to_do(
     [
         (None, "no API key"),
         (b"", "is empty"),
-        (b"\xff\xfe\x00nonsense", "is not text"),
+        (b"\xff\xfe\x00nonsense", "is not UTF-8 text"),
         (b"two words of nonsense\n", "does not look like an API key"),
         (b'{"type": "service_account"}', "does not look like an API key"),
     ],
