@@ -49,7 +49,8 @@ class Reply:
     calls: tuple[ScriptedCall, ...] = ()
     latency_s: float = 0.0
     silent: bool = False
-    need_more_input: bool = False
+    turn_complete_reason: str = ""
+    empty_turn: bool = False
     idle_after_s: float | None = None
     grounding: Mapping[str, Any] | None = None
     say_after: str = ""
@@ -123,7 +124,9 @@ def compose(turn: UserTurn, script: ScriptedTurn | None, options: EmulatorOption
         calls=script.tool_calls,
         latency_s=options.latency_s if script.latency_s is None else script.latency_s,
         silent=script.silent,
-        need_more_input=script.need_more_input,
+        turn_complete_reason=script.turn_complete_reason
+        or ("NEED_MORE_INPUT" if script.need_more_input else ""),
+        empty_turn=script.empty_turn,
         idle_after_s=script.idle_after_s,
         grounding=script.grounding,
         say_after=script.say_after,

@@ -43,6 +43,10 @@ class ScriptedTurn:
     silent: bool = False
     """The model does not answer at all (proactive audio ignoring the user)."""
     need_more_input: bool = False
+    turn_complete_reason: str = ""
+    """Beside the last turnComplete, a name like RESPONSE_REJECTED."""
+    empty_turn: bool = False
+    """Close a turn without content behind a function's result, as Vertex AI does."""
     idle_after_s: float | None = None
     """The last turnComplete says IN_PROGRESS; IDLE comes alone, so much later."""
     grounding: Mapping[str, Any] | None = None
@@ -80,7 +84,7 @@ class Scenario:
 
 _TURN_KEYS = frozenset(
     """heard say duration audio tone parrot thought tool_call tool_calls say_after latency
-    silent need_more_input idle_after grounding""".split()
+    silent need_more_input turn_complete_reason empty_turn idle_after grounding""".split()
 )
 
 
@@ -118,6 +122,8 @@ def _turn(table: Mapping[str, Any], folder: Path) -> ScriptedTurn:
         latency_s=seconds["latency"],
         silent=bool(table.get("silent", False)),
         need_more_input=bool(table.get("need_more_input", False)),
+        turn_complete_reason=str(table.get("turn_complete_reason", "")),
+        empty_turn=bool(table.get("empty_turn", False)),
         idle_after_s=seconds["idle_after"],
         grounding=table.get("grounding"),
     )

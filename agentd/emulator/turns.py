@@ -368,8 +368,8 @@ class TurnEngine:
             fields["interactionStatus"] = "IN_PROGRESS"
         elif self.setup.model.interaction_status or len(self._reply.parts) > 1:
             fields["interactionStatus"] = "IDLE"
-        if self._reply.need_more_input:
-            fields["turnCompleteReason"] = "NEED_MORE_INPUT"
+        if self._reply.turn_complete_reason:
+            fields["turnCompleteReason"] = self._reply.turn_complete_reason
         if self._reply.grounding is not None or self.setup.backend is Backend.VERTEX:
             fields["groundingMetadata"] = dict(self._reply.grounding or {})
         self._port.emit(server_content(**fields) | self._usage())
@@ -457,7 +457,16 @@ class TurnEngine:
             self._one_response(as_object(item), now)
         self._port.moment("toolResponse", now)
         if self._phase is Phase.TOOLS and not self.calls.blocking and not self._port.closed:
+            if self._reply.empty_turn:
+                self._close_empty(now)
             self._agenda.at(now + self._reply.latency_s, REPLY, self._speak)
+
+    def _close_empty(self, now: float) -> None:
+        """Close the turn of a function call, as recorded on Vertex AI; the answer is the next."""
+        self._port.emit(server_content(outputTranscription={"finished": True}))
+        self._port.emit(server_content(generationComplete=True))
+        self._port.emit(server_content(turnComplete=True))
+        self._port.moment("turnComplete", now)
 
     def _one_response(self, response: JsonObject, now: float) -> None:
         try:

@@ -539,6 +539,15 @@ def test_grounding_and_need_more_input() -> None:
     assert final["groundingMetadata"] == {"webSearchQueries": ["q"]}
 
 
+def test_a_rejected_answer() -> None:
+    """Any reason can be scripted, and an answer without a sound."""
+    turns = [{"parrot": False, "turn_complete_reason": "RESPONSE_REJECTED"}]
+    frames = ready(turns=turns).turn()
+    final = next(f["serverContent"] for f in frames if "turnComplete" in f.get("serverContent", {}))
+    assert final["turnCompleteReason"] == "RESPONSE_REJECTED"
+    assert "audio" not in kinds(frames)
+
+
 def test_an_unreadable_scripted_wav_is_noted_not_fatal() -> None:
     """A missing WAV gives an empty answer and a note."""
     peer = ready(turns=[{"audio": "/does/not/exist.wav"}])

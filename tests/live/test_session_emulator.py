@@ -69,6 +69,58 @@ def setups(server: Emulator) -> list[dict[str, Any]]:
 
 @BACKENDS
 @on_loop
+async def test_a_rejected_answer_is_a_failure(
+    backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told with the service's own word for it; the next question is answered."""
+    script = read_scenario(
+        {"turn": [{"parrot": False, "turn_complete_reason": "RESPONSE_REJECTED"}, {"say": "yes"}]}
+    )
+    async with (
+        emulator(monkeypatch, scenario=script) as server,
+        Device(server.base_url, backend=backend) as device,
+    ):
+        await device.speak(5)
+        failed = await device.event(e.TurnFailed)
+        assert failed.turn_complete_reason == "RESPONSE_REJECTED"
+        await device.speak(5)
+        await device.answered(1)
+        assert len(setups(server)) == 1
+
+
+@BACKENDS
+@on_loop
+async def test_the_empty_turn_behind_a_result_is_not_the_answer(
+    backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The link breaks in it: the question is asked again, and its function does not run twice."""
+    runs = []
+
+    async def lamp(args: Any) -> Any:
+        runs.append(args)
+        return {"ok": True}
+
+    turn = {"tool_call": {"name": "lamp", "args": {}}, "say": "it is on", "empty_turn": True}
+    script = read_scenario(
+        {"turn": [turn], "loop": True, "fault": [{"do": "reset", "on": "turnComplete #1"}]}
+    )
+    async with (
+        emulator(monkeypatch, scenario=script, latency_s=0.3) as server,
+        Device(
+            server.base_url,
+            backend=backend,
+            toolbox=Toolbox((Tool("lamp", "Switch the lamp.", lamp),)),
+        ) as device,
+    ):
+        await device.speak(5)
+        await device.answered(1)
+        assert len(setups(server)) == 2
+        assert len(runs) == 1
+        assert not device.told(e.TurnFailed)
+
+
+@BACKENDS
+@on_loop
 async def test_two_turns(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Speech arrives whole, the reply comes back whole, the figures are told."""
     async with (
