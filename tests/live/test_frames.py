@@ -35,6 +35,7 @@ PARTS = [{"text": "x"}]
         frame(serverContent={}),
         frame(serverContent={"modelTurn": {"parts": PARTS * 256}}),
         frame(serverContent={"modelTurn": 7}, newSibling=[1]),
+        frame(serverContent=7),
         frame(toolCall={"functionCalls": [{"name": "f"}] * 64}),
         frame(goAway={"timeLeft": "50s"}),
         frame(serverContent=[], interactionStatus="IDLE"),
@@ -159,6 +160,7 @@ def test_arguments_of_a_call() -> None:
         deep = [deep]
     assert call_problem("f", {"x": deep}) == ""
     assert call_problem("f", {"x": [deep]}) == "arguments nested deeper than 16"
+    assert call_problem("f" * 65, {}) == "no function has a name of 65 characters"
     assert call_problem("f", {"x": {"y": [deep]}}) == "arguments nested deeper than 16"
 
 
