@@ -280,12 +280,16 @@ def test_what_a_status_says_of_the_speaker_and_the_session() -> None:
     def session(**changes: Any) -> f.Finding | None:
         return live.session_of_status({**STATUS, "session": {**STATUS["session"], **changes}})
 
-    refused = session(connected=False, trouble="credential refused", retry_in_s=200.0)
+    remedy = "Store another key: sudo agentd-set-key"
+    refused = session(
+        connected=False, trouble="credential refused", remedy=remedy, retry_in_s=200.0
+    )
     assert refused is not None
-    assert (refused.result, "agentd-set-key" in refused.remedy) == (f.Result.FAIL, True)
+    assert (refused.result, refused.remedy) == (f.Result.FAIL, remedy)
     again = session(connected=False, trouble="connection lost")
     assert again is not None
     assert again.result is f.Result.WARN
+    assert "AGENTD_EVENT=disconnected" in again.remedy
     assert session(connected=False) is None
     stands = session()
     assert stands is not None
