@@ -552,3 +552,40 @@ def test_forget_ends_the_expectation_too() -> None:
     world.advance(60.0)
     assert not failures(world)
     assert not sent(world, ClientContent)
+
+
+def test_an_answer_that_overtakes_the_end_of_its_question() -> None:
+    """The service's own detector was faster: what it says belongs to the question under way."""
+    world = World(settings(activity_detection="server")).online()
+    world.begin()
+    world.receive(audio=(bytes(4800),), model_turn=True)
+    world.finish()
+    world.reply()
+    assert [turn.reply_ms for turn in world.told(e.TurnEnded)] == [300.0]
+
+
+def test_words_that_nobody_has_just_said() -> None:
+    """A transcription of the user without a turn is dropped."""
+    world = talked()
+    before = len(world.delivered)
+    world.receive(user_text=Text("late"))
+    assert len(world.delivered) == before
+
+
+def test_a_failed_turn_leaves_the_functions_of_another_alone() -> None:
+    """Only its own results go."""
+    world = World(settings())
+    world.conversation = type(world.conversation)(
+        world.settings, random=lambda: 0.5, non_blocking=lambda name: name == "lamp"
+    )
+    world.online()
+    world.speak()
+    world.receive(calls=(CALL,))
+    world.reply()
+    world.speak()
+    world.receive(calls=(FunctionCall("c2", "radio", {}),))
+    tool_done(world, 2)
+    world.receive(turn_complete=True, turn_complete_reason="RESPONSE_REJECTED")
+    assert [tool.name for tool in world.tools.values()] == ["lamp"]
+    tool_done(world)
+    assert sent(world, ToolResponse)[-1].name == "lamp"
