@@ -17,7 +17,7 @@ from typing import Any
 
 import atheris
 
-with atheris.instrument_imports(include=["agentd", "tomllib", "google.genai._live_converters"]):
+with atheris.instrument_imports(include=["agentd", "tomllib"]):
     from tests.attack import frames, settings_files
     from tests.attack.boot import Boot, check_boot
     from tests.attack.control import Control

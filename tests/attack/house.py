@@ -20,7 +20,17 @@ from typing import Any
 from agentd.demo.room import write_user
 from agentd.demo.script import SPEECH_DIRECTORY
 from agentd.emulator.control import ControlClient as ServiceControl
-from tests.e2e.driver import PLAIN, Config, Home, Speaker, clean_environment, files, merged
+from tests.e2e.driver import (
+    DEADLINE_S,
+    PLAIN,
+    POLL_S,
+    Config,
+    Home,
+    Speaker,
+    clean_environment,
+    files,
+    merged,
+)
 
 ROOT = Path(__file__).parents[2]
 WATCHDOG_S = 30
@@ -164,6 +174,18 @@ async def watch(speaker: Speaker, seconds: float) -> Measured:
         await asyncio.sleep(0.05)  # an owner, no flood
     await speaker.control("unmute")
     return found
+
+
+async def is_answered(speaker: Speaker, text: str) -> None:
+    """Ask something and wait until a turn more is over.
+
+    By the status: after a flood the journal's rate limit leaves events of the same kind out.
+    """
+    before = (await speaker.control("status"))["turns"]["count"]
+    await speaker.control("say", text=text)
+    async with asyncio.timeout(DEADLINE_S):
+        while (await speaker.control("status"))["turns"]["count"] <= before:  # noqa: ASYNC110 - another process
+            await asyncio.sleep(POLL_S)
 
 
 async def stops(speaker: Speaker) -> float:

@@ -7,7 +7,16 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from agentd.emulator.scenario import Scenario, shipped_scenarios
-from tests.attack.house import Measured, Service, house, lives, served, stops, watch
+from tests.attack.house import (
+    Measured,
+    Service,
+    house,
+    is_answered,
+    lives,
+    served,
+    stops,
+    watch,
+)
 from tests.e2e.driver import Speaker
 
 GROWN_MIB = 200.0
@@ -49,10 +58,10 @@ async def _suffer(name: str, seconds: float, service: Service, speaker: Speaker)
     judge(measured)
     if name in MEANWHILE:
         await MEANWHILE[name](service, speaker)
-    await service.behave()
     since = speaker.mark()
-    await speaker.control("say", text="And now?")
-    await speaker.wait_event("turn", since=since, interrupted=False)
+    await service.behave()
+    await speaker.until(lambda: _is_set_up(speaker, since), "a session after the attack")
+    await is_answered(speaker, "And now?")
     if name not in NO_SESSION:
         await service.ask("fault", **again(name))
     await speaker.control("say", text="Once more.")
@@ -86,6 +95,10 @@ MEANWHILE: dict[str, Callable[[Service, Speaker], Awaitable[None]]] = {
     "seed-refused": _gives_the_seed_up,
     "calls-endless": _calls_come_to_an_end,
 }
+
+
+def _is_set_up(speaker: Speaker, since: int) -> bool:
+    return bool(speaker.told("session_fresh", since=since) or speaker.told("resumed", since=since))
 
 
 def again(name: str) -> dict[str, object]:
