@@ -10,6 +10,7 @@ import argparse
 import logging
 import random
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -17,14 +18,7 @@ from typing import Any
 
 import atheris
 
-with atheris.instrument_imports(include=["agentd", "tomllib"]):
-    from tests.attack import frames, settings_files
-    from tests.attack.boot import Boot, check_boot
-    from tests.attack.control import Control
-    from tests.attack.conversation import Conversation
-    from tests.attack.documents import Documents
-    from tests.attack.settings_files import SettingsFiles
-    from tests.attack.target import Found, Target
+from tests.attack.target import Found, Target
 
 ROOT = Path(__file__).parents[2]
 
@@ -48,6 +42,9 @@ class Dice(random.Random):
         return self.getrandbits(16) / 65_536
 
 
+Loaded = tuple[Callable[[bytes], Any], Callable[[random.Random], str] | None]
+
+
 def _case(target: Target) -> Callable[[bytes], None]:
     def once(data: bytes) -> None:
         case = target.make(Dice(data))
@@ -61,59 +58,105 @@ def _case(target: Target) -> Callable[[bytes], None]:
     return once
 
 
-def _frames(data: bytes) -> None:
-    """Take the bytes as frames, one a line."""
-    text = data.decode("utf-8", "surrogateescape").encode("utf-8", "surrogatepass")
-    lines = text.decode("utf-8", "surrogatepass").split("\n")[:40]
-    case: list[Any] = [["connect"], ["user", "speak", 3], *(["frame", line] for line in lines)]
-    Conversation().check(case)
+def _load(mode: str) -> Loaded:
+    """Return what a mode does with bytes, and what such bytes look like to begin with.
+
+    Only what it needs is imported: instrumenting takes minutes on a busy machine.
+    """
+    with atheris.instrument_imports(include=["agentd", "tomllib"]):
+        loaded: Loaded = LOADERS[mode]()
+    return loaded
 
 
-def _boot(data: bytes) -> None:
-    import tempfile
+def _load_frames() -> Any:
+    from tests.attack.conversation import Conversation
 
-    with tempfile.TemporaryDirectory() as folder:
-        check_boot(Path(folder), data)
-
-
-def _toml(data: bytes) -> None:
-    text = data.decode("utf-8", "surrogateescape")
-    SettingsFiles().check([["agentd.toml", line] for line in text.split("\n")])
+    return _case(Conversation()), None
 
 
-_CONTROL = Control()
-MODES: dict[str, Callable[[bytes], Any]] = {
-    "frames": _case(Conversation()),
-    "frames-bytes": _frames,
-    "control-bytes": lambda data: _CONTROL.check_line(data[:65_536]),
-    "settings": _case(SettingsFiles()),
-    "settings-bytes": _toml,
-    "boot-bytes": _boot,
-    "state": _case(Documents()),
-}
-# What the bytes of a mode look like, to begin with.
-BEGINNINGS: dict[str, Callable[[random.Random], str]] = {
-    "frames-bytes": lambda rng: "\n".join(frames.interjected(rng)),
-    "control-bytes": lambda rng: str(Control().make(rng)[0]),
-    "settings-bytes": lambda rng: "\n".join(settings_files.lines(rng)),
-    "boot-bytes": lambda rng: "\n".join(Boot().make(rng)),
+def _load_frame_bytes() -> Any:
+    from tests.attack import frames
+    from tests.attack.conversation import Conversation
+
+    target = Conversation()
+
+    def once(data: bytes) -> None:
+        text = data.decode("utf-8", "surrogateescape").encode("utf-8", "surrogatepass")
+        lines = text.decode("utf-8", "surrogatepass").split("\n")[:40]
+        case: list[Any] = [["connect"], ["user", "speak", 3]]
+        target.check(case + [["frame", line] for line in lines])
+
+    return once, lambda rng: "\n".join(frames.interjected(rng))
+
+
+def _load_control_bytes() -> Any:
+    from tests.attack.control import Control
+
+    target = Control()
+    return (lambda data: target.check_line(data[:65_536])), lambda rng: str(target.make(rng)[0])
+
+
+def _load_settings() -> Any:
+    from tests.attack.settings_files import SettingsFiles
+
+    return _case(SettingsFiles()), None
+
+
+def _load_settings_bytes() -> Any:
+    from tests.attack import settings_files
+
+    target = settings_files.SettingsFiles()
+
+    def once(data: bytes) -> None:
+        text = data.decode("utf-8", "surrogateescape")
+        target.check([["agentd.toml", line] for line in text.split("\n")])
+
+    return once, lambda rng: "\n".join(settings_files.lines(rng))
+
+
+def _load_boot_bytes() -> Any:
+    from tests.attack.boot import Boot, check_boot
+
+    def once(data: bytes) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            check_boot(Path(folder), data)
+
+    return once, lambda rng: "\n".join(Boot().make(rng))
+
+
+def _load_state() -> Any:
+    from tests.attack.documents import Documents
+
+    return _case(Documents()), None
+
+
+LOADERS: dict[str, Callable[[], Any]] = {
+    "frames": _load_frames,
+    "frames-bytes": _load_frame_bytes,
+    "control-bytes": _load_control_bytes,
+    "settings": _load_settings,
+    "settings-bytes": _load_settings_bytes,
+    "boot-bytes": _load_boot_bytes,
+    "state": _load_state,
 }
 
 
 def main() -> None:
     """Run one mode under atheris; arguments behind `--` are libFuzzer's."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("mode", choices=MODES)
+    parser.add_argument("mode", choices=LOADERS)
     options, rest = parser.parse_known_args()
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
     folder = ROOT / "build/attack/guided" / options.mode
     folder.mkdir(parents=True, exist_ok=True)
-    for number in range(50) if options.mode in BEGINNINGS else ():
-        text = BEGINNINGS[options.mode](random.Random(number))
+    once, beginning = _load(options.mode)
+    for number in range(50) if beginning else ():
+        assert beginning is not None
+        text = beginning(random.Random(number))
         (folder / f"begin-{number}").write_bytes(text.encode("utf-8", "surrogatepass"))
     own = [f"-artifact_prefix={folder}-", str(folder)]
-    atheris.Setup([sys.argv[0], *(a for a in rest if a != "--"), *own], MODES[options.mode])
+    atheris.Setup([sys.argv[0], *(a for a in rest if a != "--"), *own], once)
     atheris.Fuzz()
 
 
