@@ -79,8 +79,13 @@ class Service:
     async def stop(self) -> None:
         """End it."""
         if self._process is not None and self._process.returncode is None:
-            self._process.kill()
-            await self._process.wait()
+            self._process.terminate()  # it takes its folder along
+            try:
+                async with asyncio.timeout(STOP_S):
+                    await self._process.wait()
+            except TimeoutError:
+                self._process.kill()
+                await self._process.wait()
 
 
 @dataclass
