@@ -253,6 +253,22 @@ class Tools(Section):
 
     enabled: bool = Field(True, description="offer the built-in functions to the model")
     timeout_s: Real = Field(10.0, ge=1.0, le=120.0, description="deadline of one call")
+    confirm: Literal["voice", "button", "off"] = Field(
+        "voice",
+        description=(
+            "what must confirm forgetting, cancelling several timers, muting and loud nights: "
+            "voice: an answer to the question, or the button; button: only the button; off: nothing"
+        ),
+    )
+    night_volume_percent: int = Field(
+        70,
+        ge=0,
+        le=100,
+        description=(
+            "louder than this needs a confirmation in sounds.quiet_hours (22:00-07:00 if unset); "
+            "100 = never"
+        ),
+    )
 
 
 class Log(Section):

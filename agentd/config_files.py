@@ -248,6 +248,13 @@ def _cross_checks(
             "there is no button to push",
             'Set gpio.button to its pin, or gpio.button_mode to "tap"',
         )
+    if settings.tools.confirm == "button" and settings.gpio.button is None:
+        yield problem(
+            "tools.confirm",
+            settings.tools.confirm,
+            "there is no button to press",
+            'Set gpio.button to its pin, or tools.confirm to "voice"',
+        )
     yield from _path_problems(settings.audio, problem)
 
 

@@ -163,7 +163,9 @@ class Daemon:
             hush=self._hush,
         )
         if self._settings.tools.enabled:
-            device = DeviceTools(self.volume, self._mute, self.ringer, self.session.forget)
+            device = DeviceTools(
+                self.volume, self._mute, self.ringer, self.session.forget, lambda: self._settings
+            )
             for tool in (*builtin_tools(self.brief_status), *device.tools()):
                 self._toolbox.add(tool)
         self._heartbeat = Heartbeat(
@@ -368,6 +370,8 @@ class Daemon:
                 self._mute.ask(action is Action.MUTE, by="button")
             case Action.SILENCE:
                 self.ringer.silence("button")
+            case Action.CONFIRM:
+                self.session.confirm()
             case Action.TALK:
                 self.session.wake()
             case Action.TALK_BEGIN:

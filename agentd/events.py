@@ -399,6 +399,58 @@ class ToolCalled(Event):
     took_ms: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolLimited(Event):
+    """The model calls a function more often than it may; told once until it may again."""
+
+    name = "tool_limited"
+    level = logging.WARNING
+    template = "tool {tool} is called more than {per_minute} times a minute; it is not run"
+    tool: str  # other: all names that are no functions of this device
+    per_minute: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfirmationNeeded(Event):
+    """The model wants what only a person may decide; it was told to ask."""
+
+    name = "confirmation_needed"
+    template = "turn {turn}: {tool} waits for a person's yes"
+    tool: str
+    turn: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfirmationAsked(Event):
+    """The model has spoken after that; from now on an answer counts, and so does the button."""
+
+    name = "confirmation_asked"
+    level = logging.DEBUG
+    template = "{tool}: the question was heard; {within_s:.0f} s for the answer"
+    tool: str
+    within_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confirmed(Event):
+    """A person has answered, and it is done."""
+
+    name = "confirmed"
+    template = "{tool} confirmed by {by}"
+    tool: str
+    by: str  # voice, button, control
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfirmationLapsed(Event):
+    """Nobody has confirmed it; nothing was done."""
+
+    name = "confirmation_lapsed"
+    template = "{tool} was not confirmed ({cause}); nothing was done"
+    tool: str
+    cause: str  # timeout, declined, stopped, muted, replaced, reloaded, forgotten
+
+
 # session and connection
 
 

@@ -224,3 +224,13 @@ def test_context_windows(model: str, tokens: int) -> None:
 def test_handle_lifetime_follows_the_backend(text: str, hours: float) -> None:
     """2 h on the Developer API, 24 h on Vertex, or as set."""
     assert parse([(HERE, tomllib.loads(text))]).handle_lifetime_s == hours * 3600
+
+
+def test_a_button_that_alone_confirms_must_be_there() -> None:
+    """Else nothing could ever be confirmed."""
+    (problem,) = problems_of('[tools]\nconfirm = "button"')
+    assert "tools.confirm" in problem
+    assert "there is no button to press" in problem
+    assert 'tools.confirm to "voice"' in problem
+    both = tomllib.loads('[tools]\nconfirm = "button"\n[gpio]\nbutton = 5')
+    assert parse([(HERE, both)]).tools.confirm == "button"

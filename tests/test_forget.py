@@ -99,7 +99,7 @@ def test_with_a_daemon_what_cannot_be_deleted_is_an_error_that_names_it() -> Non
             daemon = found.daemon
             mute = Mute(store=MemoryStore(), emit=found.events.append, apply=lambda _muted: None)
             tools = DeviceTools(daemon.volume, mute, daemon.ringer, daemon.session.forget)
-            answer = await tools.forget_conversation({"confirmed": True})
+            answer = await tools.forget_conversation({})
             assert str(stubborn) in str(answer["error"])
             assert "forgotten" not in answer
             shutil.rmtree(stubborn)

@@ -68,6 +68,11 @@ class Facts:
     thinking: Spell | None = None
     speaking: Spell | None = None
     follow_up_until_s: float = LONG_AGO
+    confirm_until_s: float = LONG_AGO  # a question has been heard that the button can answer
+
+    def confirms(self, now: float) -> bool:
+        """Return whether the button means yes now."""
+        return now < self.confirm_until_s
 
     @property
     def missing_since_s(self) -> float | None:
@@ -209,6 +214,18 @@ def _tool_called(facts: Facts, _event: e.ToolCalled, now: float) -> Facts:
     if speaking is not None and speaking.turn >= thinking.turn:
         return replace(facts, thinking=None)  # the reply that it has held up goes on
     return replace(facts, thinking=replace(thinking, until_s=now + THINKING_MAX_S))
+
+
+@_on(e.ConfirmationAsked)
+def _confirmation_asked(facts: Facts, event: e.ConfirmationAsked, now: float) -> Facts:
+    return replace(facts, confirm_until_s=now + event.within_s)
+
+
+@_on(e.Confirmed, e.ConfirmationLapsed)
+def _confirmation_over(
+    facts: Facts, _event: e.Confirmed | e.ConfirmationLapsed, _now: float
+) -> Facts:
+    return replace(facts, confirm_until_s=LONG_AGO)
 
 
 @_on(e.ReplyStarted)

@@ -36,6 +36,7 @@ class Action(enum.Enum):
     TALK = "talk"  # listen now: reconnect, open the window, say so by light
     STOP_REPLY = "stop_reply"
     SILENCE = "silence"  # the timer or alarm
+    CONFIRM = "confirm"  # yes to what the model was told to ask
     MUTE = "mute"
     UNMUTE = "unmute"
     SAY_MUTED = "say_muted"
@@ -91,10 +92,11 @@ def _released(
 def decide(gesture: Gesture, facts: Facts, now: float, mode: ButtonMode) -> Action | None:
     """Return what `gesture` means now; None: nothing.
 
-    Whatever is on top comes first: a ringing alarm is silenced before anything else is thought of.
+    Whatever is on top comes first: a ringing alarm is silenced before anything else is thought of,
+    a reply is stopped, then a question that has been heard is answered with yes.
     """
     if mode == "push-to-talk":
-        return _push_to_talk(gesture, facts)
+        return _push_to_talk(gesture, facts, now)
     if gesture is Gesture.TAP:
         return _tap(facts, now)
     if gesture is Gesture.HOLD:
@@ -102,11 +104,12 @@ def decide(gesture: Gesture, facts: Facts, now: float, mode: ButtonMode) -> Acti
     return Action.TELL if gesture is Gesture.DOUBLE_TAP else None
 
 
-def _push_to_talk(gesture: Gesture, facts: Facts) -> Action | None:
+def _push_to_talk(gesture: Gesture, facts: Facts, now: float) -> Action | None:
     if gesture is Gesture.RELEASE:
         return Action.TALK_END
     if gesture is Gesture.DOUBLE_TAP:
-        return Action.TELL
+        # a press alone is how one speaks, also to say no
+        return Action.CONFIRM if facts.confirms(now) else Action.TELL
     if gesture is not Gesture.PRESS:
         return None
     return _before_talk(facts) or Action.TALK_BEGIN
@@ -115,7 +118,10 @@ def _push_to_talk(gesture: Gesture, facts: Facts) -> Action | None:
 def _tap(facts: Facts, now: float) -> Action:
     busy = (DeviceState.THINKING, DeviceState.SPEAKING)
     if facts.speaking is not None or derive(facts, now).state in busy:
+        # also the question itself: whoever stops it has not said yes to it
         return _before_talk(replace(facts, muted_by="")) or Action.STOP_REPLY
+    if facts.ringing_since_s is None and facts.confirms(now):
+        return Action.CONFIRM
     return _before_talk(facts) or Action.TALK
 
 

@@ -6,20 +6,27 @@ the model passes on; nothing here raises for anything that somebody may say.
 
 from __future__ import annotations
 
-import math
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any
 
+from agentd.audio.sounds import is_quiet
+from agentd.config import Settings
+from agentd.device.guarded import PER_MINUTE, Scene, question, to_cancel, volume_wanted
 from agentd.device.mute import Mute
 from agentd.device.ringer import Ringer
 from agentd.device.timers import Entry, TimerError
+from agentd.device.values import number, text
 from agentd.device.volume import Volume
 from agentd.errors import AgentdError
 from agentd.live.tools import Response, Tool
 
 VOICE = "voice"
+NIGHT = "22:00-07:00"  # where sounds.quiet_hours is not set
+LATELY_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +37,8 @@ class DeviceTools:
     mute: Mute
     ringer: Ringer
     forget: Callable[[], Awaitable[str]]
+    settings: Callable[[], Settings] = Settings
+    _cancelled_s: deque[float] = field(default_factory=lambda: deque(maxlen=32))
 
     def tools(self) -> tuple[Tool, ...]:
         """Return all of them, ready for the toolbox."""
@@ -44,22 +53,50 @@ class DeviceTools:
             "forget_conversation": self.forget_conversation,
         }
         return tuple(
-            Tool(name, DESCRIPTIONS[name], run, _schema(PARAMETERS[name]))
+            Tool(
+                name,
+                DESCRIPTIONS[name],
+                run,
+                _schema(PARAMETERS[name]),
+                per_minute=PER_MINUTE[name],
+                asks=partial(self.asks, name),
+            )
             for name, run in runs.items()
         )
 
+    def asks(self, name: str, args: Mapping[str, Any]) -> str:
+        """Return what a person must have confirmed before `name` is run; empty: nothing."""
+        now = self.ringer.now()
+        cancelled = sum(at_s > now.mono_s - LATELY_S for at_s in self._cancelled_s)
+        scene = Scene(
+            muted=self.mute.muted,
+            volume_percent=self.volume.percent,
+            loud_percent=self.settings().tools.night_volume_percent if self._is_night else None,
+            schedule=self.ringer.schedule,
+            cancelled_lately=cancelled,
+        )
+        return question(name, args, scene)
+
+    @property
+    def _is_night(self) -> bool:
+        ringer = self.ringer
+        unix_s = ringer.schedule.wall_s(ringer.now())
+        local = datetime.fromtimestamp(unix_s, ringer.timezone)
+        return is_quiet(self.settings().sounds.quiet_hours or NIGHT, local.time())
+
     async def set_volume(self, args: Mapping[str, Any]) -> Response:
         """Set the volume, or turn it up or down."""
-        direction, percent = args.get("direction"), _number(args.get("percent"))
+        direction = args.get("direction")
         if direction in ("up", "down"):
             step = 1 if direction == "up" else -1
             return {"volume_percent": await self.volume.step(step, by=VOICE)}
-        if percent is None or not 0 <= percent <= 100:
+        percent = volume_wanted(args, self.volume.percent)
+        if percent is None:
             return {
                 "error": "the volume is a number from 0 to 100, or up or down",
                 "volume_percent": self.volume.percent,
             }
-        return {"volume_percent": await self.volume.set(round(percent), by=VOICE)}
+        return {"volume_percent": await self.volume.set(percent, by=VOICE)}
 
     async def mute_microphone(self, args: Mapping[str, Any]) -> Response:
         """Close the microphone."""
@@ -69,13 +106,13 @@ class DeviceTools:
 
     async def set_timer(self, args: Mapping[str, Any]) -> Response:
         """Set a countdown."""
-        parts = [_number(args.get(unit, 0)) for unit in ("hours", "minutes", "seconds")]
+        parts = [number(args.get(unit, 0)) for unit in ("hours", "minutes", "seconds")]
         if None in parts:
             return {"error": "hours, minutes and seconds are numbers"}
         hours, minutes, seconds = (part or 0.0 for part in parts)
         try:
             entry = self.ringer.set_timer(
-                hours * 3600.0 + minutes * 60.0 + seconds, _text(args.get("label"))
+                hours * 3600.0 + minutes * 60.0 + seconds, text(args.get("label"))
             )
         except TimerError as error:
             return {"error": str(error)}
@@ -83,26 +120,20 @@ class DeviceTools:
 
     async def set_alarm(self, args: Mapping[str, Any]) -> Response:
         """Set an alarm at a time of day."""
-        repeat = _text(args.get("repeat")) or "once"
+        repeat = text(args.get("repeat")) or "once"
         try:
-            entry = self.ringer.set_alarm(_text(args.get("time")), repeat, _text(args.get("label")))
+            entry = self.ringer.set_alarm(text(args.get("time")), repeat, text(args.get("label")))
         except TimerError as error:
             return {"error": str(error)}
         return {"set": self._described(entry)}
 
     async def cancel_timer(self, args: Mapping[str, Any]) -> Response:
         """Cancel timers and alarms."""
-        number = _number(args.get("number"))
-        kind = _text(args.get("kind"))
         try:
-            gone = self.ringer.cancel(
-                None if number is None else round(number),
-                _text(args.get("label")),
-                kind if kind in ("timer", "alarm") else "",
-                every=args.get("all") is True,
-            )
+            gone = self.ringer.cancel(*to_cancel(args), every=args.get("all") is True)
         except TimerError as error:
             return {"error": str(error), "pending": self._pending()}
+        self._cancelled_s.extend(self.ringer.now().mono_s for _ in gone)
         return {"cancelled": [self._described(entry) for entry in gone]}
 
     async def list_timers(self, args: Mapping[str, Any]) -> Response:
@@ -118,8 +149,7 @@ class DeviceTools:
 
     async def forget_conversation(self, args: Mapping[str, Any]) -> Response:
         """Delete the conversation."""
-        if args.get("confirmed") is not True:
-            return {"error": "ask the user to confirm, then call again with confirmed = true"}
+        del args
         try:
             return {"forgotten": await self.forget()}
         except AgentdError as error:
@@ -141,21 +171,6 @@ class DeviceTools:
         return told
 
 
-def _number(value: object) -> float | None:
-    """Return a number that the model gave as a number or as text; None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
-
-
 def _schema(properties: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
     required = [name for name, spec in properties.items() if spec.get("required")]
     cleaned = {
@@ -166,17 +181,30 @@ def _schema(properties: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
     return schema | {"required": required} if required else schema
 
 
+_ASKS = (
+    "answered with needs_confirmation at first, and not done: ask the user aloud, and call again "
+    "with the same arguments only after they have answered yes."
+)
+
 DESCRIPTIONS = {
-    "set_volume": "Set this speaker's volume to a percentage, or turn it up or down by a step.",
-    "mute_microphone": "Close this speaker's microphone. Only a person at it can reopen it.",
+    "set_volume": (
+        "Set this speaker's volume to a percentage, or turn it up or down by a step. "
+        f"What is loud at night is {_ASKS}"
+    ),
+    "mute_microphone": (
+        f"Close this speaker's microphone. Only a person at it can reopen it. The call is {_ASKS}"
+    ),
     "set_timer": "Start a countdown that rings on this speaker, for example 10 minutes.",
     "set_alarm": "Ring on this speaker at a time of day, once, daily or on weekdays.",
-    "cancel_timer": "Cancel a timer or alarm by number, label or kind, or all of them.",
+    "cancel_timer": (
+        "Cancel a timer or alarm by number, label or kind, or all of them. "
+        f"More than one is {_ASKS}"
+    ),
     "list_timers": "List the timers and alarms that are set or ringing.",
     "stop_ringing": "Silence the timer or alarm that rings now.",
     "forget_conversation": (
         "Delete this conversation and what this device has kept of it. "
-        "Only when the user clearly asks for it and has confirmed."
+        f"Only when the user clearly asks for it. The call is {_ASKS}"
     ),
 }
 
@@ -207,7 +235,5 @@ PARAMETERS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "list_timers": {},
     "stop_ringing": {},
-    "forget_conversation": {
-        "confirmed": {"type": "boolean", "description": "the user has confirmed it"},
-    },
+    "forget_conversation": {},
 }

@@ -19,12 +19,12 @@ from typing import Protocol
 
 from agentd.audio.cards import pcm_of
 from agentd.clock import Clock
+from agentd.device.guarded import STEP_PERCENT
 from agentd.device.mute import Store
 from agentd.errors import AudioError
 from agentd.events import Emit, VolumeChanged
 
 DOCUMENT = "volume"
-STEP_PERCENT = 10
 AMIXER_TIMEOUT_S = 3.0
 RETRY_S = 5.0  # for a program that could not be started: too many processes, too little memory
 

@@ -46,6 +46,7 @@ class Call:
     asked: bool = True  # its connection is there: the model can be answered
     response: Mapping[str, Any] | None = None  # set when it is done
     outcome: str = ""
+    by_hand: bool = False  # a person has pressed for it: the model does not wait
     tellable: bool = True  # not when the question itself was such a telling: no chains
     swallowed: bool = False  # the model had the result and said nothing more
 
@@ -74,11 +75,13 @@ class Calls:
         emit: Callable[[Event], None],
         respond: Callable[[ToolResponse, int], None],
         tell: Callable[[str], None],
+        admit: Callable[[FunctionCall, int], Mapping[str, Any] | None] = lambda _asked, _turn: None,
     ) -> None:
         self._command = command
         self._emit = emit
         self._respond = respond  # with the turn that it belongs to
         self._tell = tell  # say a text as conversation
+        self._admit = admit  # what the model is told in place of running it, if anything
         self._calls: list[Call] = []
         self._last_key = 0
 
@@ -131,13 +134,29 @@ class Calls:
         if running >= MAX_CALLS or len(self._calls) >= MAX_KEPT:
             self.refuse(asked, turn, "too many calls at once")
             return
+        instead = self._admit(asked, turn)
+        if instead is not None:
+            self._respond(ToolResponse(asked.call_id, asked.name, instead), turn)
+            return
         self._last_key += 1
         call = Call(self._last_key, asked.call_id, asked.name, args, turn, now, blocking)
         call.tellable = tellable
-        self._calls.append(call)
-        self._command(SetTimer(f"{TIMER}{call.key}", now + timeout_s))
         self._emit(ToolStarted(tool=call.name, turn=turn))
-        self._command(CallTool(call.key, asked.name, dict(asked.args)))
+        self._run(call, asked.args, timeout_s)
+
+    def run_by_hand(
+        self, name: str, args: Mapping[str, Any], now: float, *, timeout_s: float
+    ) -> None:
+        """Run what a person has confirmed without the model; it hears of the result."""
+        self._last_key += 1
+        call = Call(self._last_key, "", name, canonical(args), TO_BE_TOLD, now, blocking=False)
+        call.asked, call.by_hand = False, True
+        self._run(call, args, timeout_s)
+
+    def _run(self, call: Call, args: Mapping[str, Any], timeout_s: float) -> None:
+        self._calls.append(call)
+        self._command(SetTimer(f"{TIMER}{call.key}", call.started_s + timeout_s))
+        self._command(CallTool(call.key, call.name, dict(args)))
 
     def _is_told_again(self, asked: FunctionCall, args: str) -> bool:
         """Return whether a call is known by its id; a result that is there is sent again."""
@@ -159,7 +178,7 @@ class Calls:
             return  # cancelled or timed out before
         self._command(CancelTimer(f"{TIMER}{key}"))
         call.response = response
-        call.outcome = outcome if call.asked else "late"
+        call.outcome = outcome if call.asked or call.by_hand else "late"
         took_ms = (now - call.started_s) * 1000.0
         self._emit(ToolCalled(tool=call.name, outcome=call.outcome, took_ms=took_ms))
         self._answer(call)

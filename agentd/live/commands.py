@@ -105,6 +105,11 @@ class CancelReply:
 
 
 @dataclass(frozen=True, slots=True)
+class Confirm:
+    """Somebody has pressed the button: yes to what the model was told to ask."""
+
+
+@dataclass(frozen=True, slots=True)
 class Want:
     """Somebody is about to speak: be connected."""
 
@@ -139,6 +144,7 @@ Input = (
     | Reload
     | SetMute
     | CancelReply
+    | Confirm
     | Want
     | ToolDone
     | Stop

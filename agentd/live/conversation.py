@@ -11,18 +11,20 @@ of dials; from every state a good network and a good server lead to LIVE; stop a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from agentd import events
 from agentd.clock import WallTime
 from agentd.config import Settings
-from agentd.events import LinkChanged, PlaybackMark, UtteranceStarted
+from agentd.events import LinkChanged, PlaybackMark, UtteranceEnded, UtteranceStarted
 from agentd.live import commands as c
+from agentd.live.callrates import CallRates
 from agentd.live.calls import TIMER as TOOL_TIMER
 from agentd.live.calls import Calls, as_conversation
 from agentd.live.capabilities import Capabilities, capabilities
+from agentd.live.consent import Consent
 from agentd.live.effects import Effects
 from agentd.live.failures import Failure, Kind, Phase
 from agentd.live.lifeline import Connection, Lifeline, Scene
@@ -41,6 +43,7 @@ from agentd.live.plan import differs, same_session
 from agentd.live.replay import Utterance
 from agentd.live.resumption import Rung
 from agentd.live.status import SessionStatus
+from agentd.live.tool_rules import NO_RULES, Rules
 from agentd.live.transcript import seed
 from agentd.live.turns import (
     EMPTY_S,
@@ -68,6 +71,7 @@ class Conversation:
         random: Callable[[], float],
         endpoint: Callable[[Settings], str] = lambda settings: settings.live.base_url or "",
         non_blocking: Callable[[str], bool] = lambda _name: False,
+        rules: Rules = NO_RULES,
     ) -> None:
         self._settings = settings
         self._endpoint_of = endpoint
@@ -76,11 +80,17 @@ class Conversation:
         self._effects = effects = Effects()
         self._usage = Usage()
         self._memory = Memory(settings, effects, endpoint(settings))
+        self._rates = CallRates(rules.limits, effects.emit)
+        self._consent = Consent(rules.ask, settings.tools.confirm, effects.emit)
         self._calls = Calls(
-            command=effects.do, emit=effects.emit, respond=self._respond, tell=self._tell
+            command=effects.do,
+            emit=effects.emit,
+            respond=self._respond,
+            tell=self._tell,
+            admit=self._admit,
         )
         self._turns = Turns(
-            deliver=lambda value: effects.do(c.Deliver(value)),
+            deliver=self._deliver,
             emit=effects.emit,
             answered=self._answered,
             finished=self._turn_finished,
@@ -115,7 +125,7 @@ class Conversation:
             events.UtteranceStarted: self._hear,
             events.UtteranceAudio: self._hear,
             events.UtteranceEnded: self._hear,
-            PlaybackMark: self._turns.marked,
+            PlaybackMark: self._marked,
             LinkChanged: self._lifeline.link_changed,
             c.Connected: lambda given: self._lifeline.connected(given.connection),
             c.Received: self._received,
@@ -128,6 +138,7 @@ class Conversation:
             c.Reload: self._reload,
             c.SetMute: self._set_mute,
             c.CancelReply: self._cancel_reply,
+            c.Confirm: self._confirm,
             c.Want: self._want,
             c.ToolDone: self._tool_done,
             c.Stop: self._stop,
@@ -170,6 +181,7 @@ class Conversation:
         self._effects.due_by("turn", self._turns.deadline_s())
         self._effects.due_by("reply", self._reply_deadline_s())
         self._effects.due_by("release", self._lifeline.release_at_s())
+        self._effects.due_by("consent", self._consent.lapses_s)
         self._effects.due_by("retention", self._memory.expires_at_s)
 
     def _reply_deadline_s(self) -> float | None:
@@ -227,6 +239,8 @@ class Conversation:
     def _lost(self, cause: str, fault: bool) -> None:
         if fault:
             self._uplink.ring.blame()
+        if (unfinished := self._turns.awaiting) is not None:
+            self._consent.broke_off(unfinished.number)
         self._uplink.detach()
         self._turns.connection_lost(self._uplink.holds, self._repeat_as, self._effects.now, cause)
         self._calls.connection_lost()
@@ -234,6 +248,7 @@ class Conversation:
     def _repeat_as(self, before: int, after: int) -> None:
         self._uplink.renumber(before, after)
         self._calls.renumber(before, after)
+        self._consent.renumber(before, after)
 
     def _scene(self) -> Scene:
         awaiting = self._turns.awaiting
@@ -305,6 +320,23 @@ class Conversation:
         if message.cancelled_calls:
             self._calls.cancelled(message.cancelled_calls, self._effects.now)
 
+    def _admit(self, asked: FunctionCall, turn: int) -> Mapping[str, Any] | None:
+        """Return what the model is told in place of running a function, if it may not be run."""
+        now = self._effects.now
+        if refusal := self._rates.refusal(asked.name, now):
+            return {"error": refusal}
+        return self._consent.admit(asked.name, asked.args, turn, now)
+
+    def _confirm(self, given: c.Confirm) -> None:
+        del given
+        now = self._effects.now
+        confirmed = self._consent.pressed(now)
+        if confirmed is not None:
+            timeout_s = self._settings.tools.timeout_s
+            self._calls.run_by_hand(
+                confirmed.name, confirmed.question.args, now, timeout_s=timeout_s
+            )
+
     def _too_many_calls(self, call: FunctionCall, turn: int) -> None:
         """End an answer that calls one function after the other; the model is told once."""
         current = self._turns.current
@@ -335,6 +367,8 @@ class Conversation:
             self._calls.turn_failed(turn.number, self._effects.now)
         elif not turn.failure:
             self._calls.turn_over(turn.number)
+            if turn.content and not turn.cancelled:
+                self._consent.replied(turn.number)
         self._memory.add(turn.user_text, turn.model_text)
 
     # ── what the user says and wants ──
@@ -343,7 +377,28 @@ class Conversation:
         if isinstance(speech, UtteranceStarted) and not self._uplink.muted:
             self._turns.barge_in("local")
             self._lifeline.want()
+        before = self._turns.last_number
         self._uplink.hear(speech)
+        if isinstance(speech, UtteranceEnded):
+            self._consent.spoken_out(speech)
+        elif isinstance(speech, UtteranceStarted) and self._turns.last_number != before:
+            turn, now = self._turns.last_number, self._effects.now  # not the rest of a split one
+            self._consent.spoken(turn, speech.utterance, speech.onset_s, now)
+
+    def _deliver(self, value: events.Downlink) -> None:
+        match value:
+            case events.ReplyAudio(turn, pcm):
+                self._consent.spoke(turn, len(pcm))
+            case events.ReplyComplete(turn):
+                self._consent.spoken_to_the_end(turn)
+            case events.ReplyCancelled(turn):
+                self._consent.cut(turn, self._effects.now)
+        self._effects.do(c.Deliver(value))
+
+    def _marked(self, mark: PlaybackMark) -> None:
+        now = self._effects.now
+        self._consent.played(mark.turn, mark.heard_ms, now, drained=mark.drained)
+        self._turns.marked(mark)
 
     def _want(self, given: c.Want) -> None:
         """Be ready for somebody who is about to speak."""
@@ -353,12 +408,14 @@ class Conversation:
 
     def _cancel_reply(self, given: c.CancelReply) -> None:
         self._turns.cancel_reply(given.by)
+        self._consent.stopped()
 
     def _answered(self, turn: int) -> None:
         self._uplink.answered(turn)
 
     def _set_mute(self, given: c.SetMute) -> None:
         if given.muted:
+            self._consent.lapse("muted")
             self._uplink.mute(self._effects.now)
         else:
             self._uplink.unmute()
@@ -367,6 +424,7 @@ class Conversation:
         if not self._uplink.enter(given.text, asks=True, now=self._effects.now):
             self._effects.do(c.Outcome(TOO_MANY))
             return
+        self._consent.typed(self._turns.last_number, self._effects.now)
         self._turns.barge_in("local")
         self._lifeline.want()
         sent = "sent" if self._lifeline.is_live else "will be sent when connected"
@@ -412,6 +470,7 @@ class Conversation:
     def _forget(self, given: c.Forget) -> None:
         del given
         self._turns.abandon()
+        self._consent.lapse("forgotten")
         self._calls.stop_all(self._effects.now)
         self._uplink.forget(self._effects.now)
         what = self._memory.forget()
@@ -425,6 +484,7 @@ class Conversation:
     def _reload(self, given: c.Reload) -> None:
         before, self._settings = self._settings, given.settings
         self._caps = self._capabilities()
+        self._consent.configure(given.settings.tools.confirm)
         endpoint = self._endpoint_of(given.settings)
         self._memory.configure(given.settings, endpoint)
         self._lifeline.configure(given.settings, endpoint, client_content=self._caps.client_content)
@@ -479,6 +539,8 @@ class Conversation:
             self._reply_overdue(given.unsent_bytes)
         elif name == "retention":
             self._memory.expire()
+        elif name == "consent":
+            self._consent.expire(now)
         elif name == "release":
             if self._turns.quiet and self._uplink.idle and not self._calls.pending:
                 self._lifeline.release_if_due()
@@ -552,6 +614,7 @@ class Conversation:
             last_turn=turns.last,
             bad_frames=self._bad_frames,
             unknown_frames=self._unknown_frames,
+            confirming=self._consent.waiting,
             late_pieces=turns.late_pieces,
             speech_lost=self._uplink.lost_count,
             replayed=self._uplink.replayed_count,

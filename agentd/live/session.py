@@ -68,7 +68,11 @@ class LiveSession:
         self._deliver = deliver
         self._toolbox = toolbox
         self._conversation = Conversation(
-            settings, random=random, endpoint=endpoint, non_blocking=toolbox.is_slow
+            settings,
+            random=random,
+            endpoint=endpoint,
+            non_blocking=toolbox.is_slow,
+            rules=toolbox.rules(),
         )
         self._inputs: deque[c.Input] = deque(maxlen=EARLY_INPUTS)
         self._handling = False
@@ -159,6 +163,10 @@ class LiveSession:
     def cancel_reply(self, by: str) -> None:
         """Stop the reply that is being spoken or awaited."""
         self._feed(c.CancelReply(by))
+
+    def confirm(self) -> None:
+        """Take the button for a yes to what the model was told to ask."""
+        self._feed(c.Confirm())
 
     def wake(self) -> None:
         """Connect if that was put off: somebody is about to speak."""

@@ -27,6 +27,7 @@ class SessionStatus:
     last_turn: LastTurn | None = None
     bad_frames: int = 0  # could not be used, or not all of it
     unknown_frames: int = 0  # of kinds that this version does not know
+    confirming: str = ""  # the function that waits for a person's yes
     late_pieces: int = 0  # reply audio of cancelled turns that was ignored
     speech_lost: int = 0
     replayed: int = 0

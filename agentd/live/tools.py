@@ -7,6 +7,7 @@ are kept by the session; whatever it raises becomes an error that the model is t
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +15,15 @@ from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from agentd.live.callrates import Limits
+from agentd.live.consent import Question
+from agentd.live.tool_rules import Rules
+
+logger = logging.getLogger(__name__)
+
 MAX_RESPONSE_CHARS = 32_000  # a tool must not fill the model's context
+TOTAL_PER_MINUTE = 60  # of all functions together
+OTHER_PER_MINUTE = 10  # of names that are none
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 
 Response = Mapping[str, Any]
@@ -30,6 +39,15 @@ class Tool:
     run: Callable[[Mapping[str, Any]], Awaitable[Response]]
     parameters: Mapping[str, Any] = field(default_factory=lambda: dict(NO_ARGUMENTS))
     slow: bool = False  # declared NON_BLOCKING where the backend allows: the talk goes on meanwhile
+    per_minute: int = 20
+    asks: Callable[[Mapping[str, Any]], str] = lambda _args: ""
+    """What a person must have confirmed before a call with these arguments is run ("delete this
+    conversation"); an empty text: nothing."""
+
+    @property
+    def declared(self) -> frozenset[str]:
+        """Return the names of the arguments that it knows."""
+        return frozenset(self.parameters.get("properties", {}))
 
 
 class Toolbox:
@@ -62,6 +80,25 @@ class Toolbox:
         """Tell whether `name` is a tool that the conversation need not wait for."""
         tool = self._tools.get(name)
         return tool is not None and tool.slow
+
+    def rules(self) -> Rules:
+        """Return how often which function may be called, and which only after a person's yes."""
+        return Rules(Limits(self._per_minute, OTHER_PER_MINUTE, TOTAL_PER_MINUTE), self._ask)
+
+    def _per_minute(self, name: str) -> int | None:
+        tool = self._tools.get(name)
+        return None if tool is None else tool.per_minute
+
+    def _ask(self, name: str, args: Mapping[str, Any]) -> Question:
+        tool = self._tools.get(name)
+        if tool is None:
+            return Question()
+        known = {key: value for key, value in args.items() if key in tool.declared}
+        try:
+            return Question(tool.asks(known), known)
+        except Exception:  # whatever the arguments are: if in doubt a person is asked
+            logger.exception("what %s is to ask is not known", name)
+            return Question(f"call {name}", known)
 
     async def call(self, name: str, args: Mapping[str, Any]) -> tuple[str, Response]:
         """Run a tool; return (`answered` or `failed`, what to tell the model)."""

@@ -239,6 +239,11 @@ class Turns:
 
     # ── the user's side ──
 
+    @property
+    def last_number(self) -> int:
+        """Return the newest turn's number."""
+        return self._last_number
+
     def next_number(self) -> int:
         """Return a number for a new turn."""
         self._last_number += 1

@@ -17,7 +17,18 @@ from agentd.device.gestures import (
     decide,
 )
 from agentd.device.state import Facts
-from tests.device.builders import MUTED, READY, RINGING, drained, opened, reply, started
+from tests.device.builders import (
+    ASKED,
+    CONFIRMED,
+    LAPSED,
+    MUTED,
+    READY,
+    RINGING,
+    drained,
+    opened,
+    reply,
+    started,
+)
 
 NOW = 1_000.0
 
@@ -138,6 +149,16 @@ def test_presses_and_releases_alternate(edges: list[tuple[bool, float]]) -> None
         ([], Gesture.DOUBLE_TAP, Action.TELL),
         ([], Gesture.PRESS, None),
         ([], Gesture.RELEASE, None),
+        ([ASKED], Gesture.TAP, Action.CONFIRM),
+        ([reply(), ASKED, drained()], Gesture.TAP, Action.CONFIRM),
+        ([MUTED, ASKED], Gesture.TAP, Action.CONFIRM),
+        ([RINGING, ASKED], Gesture.TAP, Action.SILENCE),
+        ([ASKED, reply()], Gesture.TAP, Action.STOP_REPLY),
+        ([ASKED, started()], Gesture.TAP, Action.STOP_REPLY),
+        ([ASKED, CONFIRMED], Gesture.TAP, Action.TALK),
+        ([ASKED, LAPSED], Gesture.TAP, Action.TALK),
+        ([ASKED], Gesture.HOLD, Action.MUTE),
+        ([ASKED], Gesture.DOUBLE_TAP, Action.TELL),
     ],
 )
 def test_tap_mode(happened: list[e.Event], gesture: Gesture, action: Action | None) -> None:
@@ -157,9 +178,20 @@ def test_tap_mode(happened: list[e.Event], gesture: Gesture, action: Action | No
         ([], Gesture.TAP, None),
         ([], Gesture.HOLD, None),
         ([], Gesture.DOUBLE_TAP, Action.TELL),
+        ([ASKED], Gesture.PRESS, Action.TALK_BEGIN),
+        ([ASKED], Gesture.TAP, None),
+        ([ASKED], Gesture.DOUBLE_TAP, Action.CONFIRM),
+        ([ASKED, LAPSED], Gesture.DOUBLE_TAP, Action.TELL),
     ],
 )
 def test_push_to_talk(happened: list[e.Event], gesture: Gesture, action: Action | None) -> None:
     """Push to talk: the gate is open while the finger is down, and a hold does not mute."""
     mode: ButtonMode = "push-to-talk"
     assert decide(gesture, facts_after(*happened), NOW, mode) is action
+
+
+def test_the_button_is_a_yes_only_while_it_is_asked_for() -> None:
+    """Afterwards it means what it always means."""
+    facts = facts_after(ASKED)
+    assert decide(Gesture.TAP, facts, NOW + 29.9, "tap") is Action.CONFIRM
+    assert decide(Gesture.TAP, facts, NOW + 30.0, "tap") is Action.TALK

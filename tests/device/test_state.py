@@ -15,8 +15,11 @@ from agentd.device import facts as f
 from agentd.device import state as s
 from agentd.device.state import DeviceState, Facts, derive
 from tests.device.builders import (
+    ASKED,
     CONFIG,
+    CONFIRMED,
     FORGOTTEN,
+    LAPSED,
     LINK_DOWN,
     LINK_UP,
     LOST,
@@ -92,6 +95,8 @@ ROWS: list[tuple[list[e.Event], DeviceState, str, float | None]] = [
     ([started()], DeviceState.THINKING, "turn", f.THINKING_MAX_S),
     ([reply()], DeviceState.SPEAKING, "reply", f.SPEAKING_MAX_S),
     ([reply(), drained()], DeviceState.FOLLOW_UP, "answered", f.FOLLOW_UP_S),
+    ([reply(), ASKED, drained()], DeviceState.FOLLOW_UP, "confirmation", 30.0),
+    ([reply(), ASKED, drained(), CONFIRMED], DeviceState.FOLLOW_UP, "answered", f.FOLLOW_UP_S),
 ]
 
 
@@ -108,6 +113,8 @@ def test_row(
     ("over", "happened"),
     [
         (closed(), [opened()]),
+        (CONFIRMED, [ASKED]),
+        (LAPSED, [ASKED]),
         (MIC_BACK, [MIC_LOST]),
         (SPEAKER_BACK, [SPEAKER_LOST]),
         (RELOADED, [REFUSED]),

@@ -9,12 +9,14 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from agentd.clock import FakeClock
+from agentd.config import Settings
+from agentd.device.guarded import QUESTIONS
 from agentd.device.mute import Mute
 from agentd.device.ringer import Ringer
 from agentd.device.tools import DeviceTools
 from agentd.device.volume import SoftwareVolume, Volume
 from agentd.events import Event
-from agentd.live.tools import Toolbox
+from agentd.live.tools import Tool, Toolbox
 from tests.device.memory import MemoryStore
 
 pytestmark = pytest.mark.anyio
@@ -23,8 +25,9 @@ pytestmark = pytest.mark.anyio
 class World:
     """A device and the toolbox that the model has."""
 
-    def __init__(self) -> None:
+    def __init__(self, **tables: Any) -> None:
         self.clock = FakeClock()
+        settings = Settings.model_validate(tables)
         self.emitted: list[Event] = []
         self.gains: list[int] = []
         store, emit = MemoryStore(), self.emitted.append
@@ -42,7 +45,7 @@ class World:
             clock=self.clock,
         )
         self.forgotten = 0
-        tools = DeviceTools(volume, self.mute, self.ringer, self.forget)
+        tools = DeviceTools(volume, self.mute, self.ringer, self.forget, lambda: settings)
         self.toolbox = Toolbox(tools.tools())
 
     async def forget(self) -> str:
@@ -170,12 +173,113 @@ async def test_stop_ringing() -> None:
     assert await world.call("stop_ringing") == {"stopped": True}
 
 
-async def test_forget_needs_a_yes() -> None:
-    """The conversation is deleted only after a confirmation."""
+async def test_forget() -> None:
+    """It says what was deleted; whether it may is not its own to judge."""
     world = World()
-    for args in ({}, {"confirmed": False}, {"confirmed": "yes"}):
-        assert "confirm" in (await world.call("forget_conversation", **args))["error"]
-    assert world.forgotten == 0
-    assert await world.call("forget_conversation", confirmed=True) == {
-        "forgotten": "handle and transcript"
-    }
+    assert await world.call("forget_conversation") == {"forgotten": "handle and transcript"}
+
+
+# ── what a person is asked ──
+
+DAY, NIGHT = 1_800_014_400.0, 1_800_057_600.0  # 12:00 and 00:00 UTC
+
+
+def question(world: World, name: str, **args: object) -> str:
+    """What the model must ask before `name` is run."""
+    return world.toolbox.rules().ask(name, args).text
+
+
+@pytest.mark.parametrize("confirmed", [None, True, "yes"])
+async def test_to_forget_is_always_asked(confirmed: object) -> None:
+    """No argument of the model is a yes, and none is part of what a yes is to."""
+    ask = World().toolbox.rules().ask("forget_conversation", {"confirmed": confirmed})
+    assert ask.text.startswith("delete this conversation")
+    assert ask.args == {}
+
+
+async def test_to_mute_is_asked_while_it_changes_something() -> None:
+    """Only a hand undoes it."""
+    world = World()
+    assert "microphone" in question(world, "mute_microphone")
+    await world.call("mute_microphone")
+    assert question(world, "mute_microphone") == ""
+
+
+async def test_to_cancel_several_is_asked() -> None:
+    """All, those that a label fits, and one after the other; not a single one."""
+    world = World()
+    assert question(world, "cancel_timer", all=True) == ""
+    for label in ("eggs", "rice", "eggs for two", "tea", "bread"):
+        await world.call("set_timer", minutes=10, label=label)
+    assert "all timers" in question(world, "cancel_timer", all=True)
+    assert "several" in question(world, "cancel_timer", label="eggs")
+    assert question(world, "cancel_timer", label="unknown") == ""
+    for number in (2, 4):
+        assert question(world, "cancel_timer", number=number) == ""
+        await world.call("cancel_timer", number=number)
+    assert "one more" in question(world, "cancel_timer", number=5)
+    world.clock.advance(60.0)
+    assert question(world, "cancel_timer", number=5) == ""
+
+
+@pytest.mark.parametrize(
+    ("unix_s", "quiet_hours", "loud_percent", "args", "asks"),
+    [
+        (NIGHT, None, 70, {"percent": 100}, True),
+        (NIGHT, None, 70, {"percent": "100"}, True),
+        (NIGHT, None, 70, {"percent": 71}, True),
+        (NIGHT, None, 70, {"direction": "up"}, True),
+        (NIGHT, None, 70, {"percent": 70}, False),
+        (NIGHT, None, 70, {"direction": "down"}, False),
+        (NIGHT, None, 70, {"percent": 0}, False),
+        (NIGHT, None, 70, {"percent": 1000}, False),
+        (NIGHT, None, 70, {"percent": None}, False),
+        (NIGHT, None, 30, {"percent": 60}, False),  # softer than it is
+        (NIGHT, None, 100, {"percent": 100}, False),
+        (NIGHT, "12:00-14:00", 70, {"percent": 100}, False),
+        (DAY, "12:00-14:00", 70, {"percent": 100}, True),
+        (DAY, None, 70, {"percent": 100}, False),
+    ],
+)
+async def test_loud_nights_are_asked_for(
+    unix_s: float, quiet_hours: str | None, loud_percent: int, args: dict[str, object], asks: bool
+) -> None:
+    """Louder than it is, and than the bound, in quiet hours."""
+    world = World(sounds={"quiet_hours": quiet_hours}, tools={"night_volume_percent": loud_percent})
+    world.clock.unix_s = unix_s
+    assert bool(question(world, "set_volume", **args)) is asks
+
+
+async def test_everything_else_needs_no_one() -> None:
+    """Timers are set, listed and silenced as before."""
+    world = World()
+    for name in ("set_timer", "set_alarm", "list_timers", "stop_ringing", "made_up"):
+        assert question(world, name, all=True, percent=100) == ""
+
+
+async def test_a_function_that_cannot_say_is_asked_for() -> None:
+    """A fault in the question is no way around it."""
+
+    def broken(args: Mapping[str, Any]) -> str:
+        raise KeyError("oven")
+
+    async def run(args: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {}
+
+    ask = Toolbox((Tool("oven", "Heat.", run, asks=broken),)).rules().ask
+    assert ask("oven", {}).text == "call oven"
+
+
+async def test_the_model_is_told_how_confirmation_works() -> None:
+    """In the description of each function that may need it."""
+    guarded = {t.name for t in World().toolbox if "needs_confirmation" in t.description}
+    assert guarded == set(QUESTIONS)
+
+
+async def test_every_function_has_a_bound_of_its_own() -> None:
+    """Calls within a minute."""
+    limits = World().toolbox.rules().limits
+    assert limits is not None
+    assert limits.per_minute("set_volume") == 10
+    assert limits.per_minute("forget_conversation") == 4
+    assert limits.per_minute("made_up") is None

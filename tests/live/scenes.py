@@ -7,6 +7,7 @@ from typing import Any
 from agentd import events as e
 from agentd.live import commands as c
 from agentd.live.messages import (
+    ClientContent,
     FunctionCall,
     Text,
 )
@@ -32,6 +33,12 @@ def talked(**live: Any) -> World:
 def sent(world: World, kind: type) -> list[Any]:
     """Messages of one kind on the newest connection."""
     return [message for message in world.wire.received if isinstance(message, kind)]
+
+
+def told_as_conversation(world: World) -> list[ClientContent]:
+    """Every result that was told as conversation, on any connection."""
+    received = [message for wire in world.wires for message in wire.received]
+    return [m for m in received if isinstance(m, ClientContent) and m.turn_complete]
 
 
 def cancelled(world: World) -> list[int]:

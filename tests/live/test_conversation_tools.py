@@ -13,17 +13,19 @@ from agentd.live.messages import (
     FunctionCall,
     ToolResponse,
 )
-from tests.live.scenes import CALL, NATIVE, call_out, sent, talked, tool_done
+from tests.live.scenes import (
+    CALL,
+    NATIVE,
+    call_out,
+    sent,
+    talked,
+    told_as_conversation,
+    tool_done,
+)
 from tests.live.world import (
     World,
     settings,
 )
-
-
-def told(world: World) -> list[ClientContent]:
-    """Every result that was told as conversation, on any connection."""
-    received = [message for wire in world.wires for message in wire.received]
-    return [m for m in received if isinstance(m, ClientContent) and m.turn_complete]
 
 
 def test_a_call_is_answered_once() -> None:
@@ -252,10 +254,10 @@ def test_a_call_without_an_id_on_the_developer_api_is_told() -> None:
     world.receive(calls=(FunctionCall("", "lamp", {}),))
     tool_done(world)
     assert not sent(world, ToolResponse)
-    assert "lamp" in told(world)[0].turns[0].text
+    assert "lamp" in told_as_conversation(world)[0].turns[0].text
     world.receive(calls=(FunctionCall("", "radio", {}),))
     tool_done(world, 2)
-    assert len(told(world)) == 1, "no chain of them"
+    assert len(told_as_conversation(world)) == 1, "no chain of them"
 
 
 def test_the_same_id_with_another_function_is_another_call() -> None:
@@ -296,7 +298,7 @@ def test_a_result_that_the_service_swallows_is_not_told_as_well() -> None:
                     tool_done(world, key)
         world.advance(0.5)
     assert len(world.told(e.TurnFailed)) == 1
-    assert not told(world)
+    assert not told_as_conversation(world)
     assert len(world.wires) < 8
     assert world.is_in(State.LIVE)
 
@@ -314,7 +316,7 @@ def test_a_telling_is_told_once_and_calls_of_it_never() -> None:
         if world.is_in(State.DIALING):
             world.connect()
         world.advance(1.0)
-    assert len(told(world)) == 1
+    assert len(told_as_conversation(world)) == 1
 
 
 def test_a_result_that_nobody_wanted_stays_unwanted() -> None:

@@ -852,7 +852,7 @@ async def test_forget_begins_a_session_that_knows_nothing(
         await device.speak()
         await device.good_handle()
         await device.answered()
-        assert "1 turns" in await device.session.forget()
+        assert "1 turn of" in await device.session.forget()
         assert store.documents == {}
         fresh = await device.event(e.SessionFresh, 2)
         assert (fresh.cause, fresh.restored_turns) == ("forgotten", 0)

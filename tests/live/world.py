@@ -29,6 +29,7 @@ from agentd.live.messages import (
     ServerMessage,
     Tokens,
 )
+from agentd.live.tool_rules import NO_RULES, Rules
 from agentd.live.turns import MAX_CALLS_OF_TURN
 
 LOCAL = Failure(Phase.LIVE, Kind.LOCAL)
@@ -93,11 +94,20 @@ class Wire:
 class World:
     """Drives one conversation and watches it."""
 
-    def __init__(self, config: Settings | None = None, *, random: float = 0.5) -> None:
+    def __init__(
+        self,
+        config: Settings | None = None,
+        *,
+        random: float = 0.5,
+        rules: Rules = NO_RULES,
+        slow: bool = False,
+    ) -> None:
         self.settings = config or settings()
         self.now = 1000.0
         self.wall = WallTime(1_800_000_000.0, synchronised=True)
-        self.conversation = Conversation(self.settings, random=lambda: random)
+        self.conversation = Conversation(
+            self.settings, random=lambda: random, non_blocking=lambda _name: slow, rules=rules
+        )
         self.timers: dict[str, float] = {}
         self.unsent_bytes = 0
         self.wires: list[Wire] = []
