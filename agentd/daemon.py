@@ -26,12 +26,10 @@ from typing import Any
 from agentd import __version__
 from agentd import events as e
 from agentd.audio.devices import CaptureDevice, PlaybackDevice
-from agentd.audio.echo import ECHO_DOCUMENT, measured_attenuation_db
-from agentd.audio.sound import Outlets, Sound
+from agentd.audio.echo.policy import ECHO_DOCUMENT, measured_attenuation_db
 from agentd.clock import Clock, SystemClock
-from agentd.config import Settings
-from agentd.config_files import Loaded, load
-from agentd.departure import Departure
+from agentd.config.files import Loaded, load
+from agentd.config.settings import Settings
 from agentd.device.button import Button, Contact
 from agentd.device.gestures import Action
 from agentd.device.leds import Lights, NoLights, open_lights
@@ -39,29 +37,31 @@ from agentd.device.mute import Mute
 from agentd.device.presenter import Change, Presenter
 from agentd.device.ringer import Ringer
 from agentd.device.sounder import Sounder
-from agentd.device.tools import DeviceTools
 from agentd.device.volume import SoftwareVolume, Volume, find_control
 from agentd.errors import EXIT_FAILURE, EXIT_OK, ConfigError
-from agentd.live.connection import GenaiConnector
-from agentd.live.link import Connector
+from agentd.live.connection import Connector
+from agentd.live.google.connector import GenaiConnector
 from agentd.live.session import LiveSession
-from agentd.live.tools import Toolbox, builtin_tools
+from agentd.live.toolbox import Toolbox, builtin_tools
 from agentd.methods import methods
 from agentd.net.kernel import NetlinkKernel
 from agentd.net.monitor import NetworkMonitor
-from agentd.reload import Reloader
 from agentd.service.client import SOCKET_NAME
 from agentd.service.control import ControlServer
+from agentd.service.departure import Departure
 from agentd.service.journal import Journal
 from agentd.service.logbridge import crash_entry, install, install_loop_handler
 from agentd.service.notify import Heartbeat, Notifier
 from agentd.service.outlets import choose_outlet
+from agentd.service.reload import Reloader
 from agentd.service.statustext import status_sentence
 from agentd.service.watchdog import Evidence
+from agentd.sound import Outlets, Sound
 from agentd.stage import Absent, Slot, Stage
 from agentd.state.paths import runtime_directory, state_directory
 from agentd.state.store import StateStore
 from agentd.status import NetworkLog, TurnLog, snapshot
+from agentd.tools.device import DeviceTools
 from agentd.waiting import wait_for_event
 
 SESSION_STOP_S = 2.0  # for the goodbye, even with a dead peer; see `departure.LATEST_S`

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agentd.service.text import safe_text
+from agentd.text import safe_text
 
 EXIT_OK = 0
 EXIT_FAILURE = 1

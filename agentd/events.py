@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import ClassVar
 
-from agentd.service.text import filled
+from agentd.text import filled
 
 # ── stream values, microphone to session ──────────────────────────────────────────────────────
 

@@ -14,7 +14,7 @@ from agentd.events import Event, LinkChanged, TurnEnded, TurnFailed
 
 if TYPE_CHECKING:
     from agentd.audio.capture import CaptureStats
-    from agentd.audio.echo import EchoStatus
+    from agentd.audio.echo.policy import EchoStatus
     from agentd.audio.playback import PlaybackStats
     from agentd.device.state import Derived
     from agentd.live.session import SessionStatus

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from agentd.audio.echo import is_installed as installed
+from agentd.audio.echo.policy import is_installed as installed
 from benchmarks import (
     barge_in,
     measure_breaks,
@@ -27,7 +27,7 @@ from benchmarks.service import Service
 from benchmarks.speech import words
 from benchmarks.systems import SYSTEMS, System, reason_to_skip
 from benchmarks.voice_gate import audio_directory
-from tests.rig.sound import SoundRig, missing_programs
+from rig.sound import SoundRig, missing_programs
 
 ROOT = Path(__file__).resolve().parent.parent
 PARTS: dict[str, Callable[[Bench], None]] = {

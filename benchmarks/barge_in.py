@@ -2,7 +2,7 @@
 
     python -m benchmarks.barge_in [ROOMS]
 
-The real stages on a virtual clock (tests/rig/air.py), so a figure has no noise of the machine in it
+The real stages on a virtual clock (rig/air.py), so a figure has no noise of the machine in it
 and the device is charged only for what it does: 40 ms captured at a time, the decision, 30 ms
 played at a time, and 80 ms that the speaker's device has in hand. Needs numpy, the canceller and
 Debian's spoken words.
@@ -17,11 +17,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agentd.audio import echo
+from agentd.audio.echo import policy as echo
 from benchmarks.speech import words as has_words
+from rig.air import Air, Way, acoustic_settings, scene
+from rig.room import synthetic
 from tests.e2e.sounds import MIC_HZ, Samples, samples, words
-from tests.rig.air import Air, Way, acoustic_settings, scene
-from tests.rig.room import synthetic
 
 LEVELS_DB = (0.0, -6.0, -12.0, -20.0)
 ROOMS = 12

@@ -17,8 +17,8 @@ from benchmarks.results import Results
 from benchmarks.service import Entry, Service
 from benchmarks.speech import RATE_HZ, Clip, Samples
 from benchmarks.systems import System
-from tests.rig.recording import Recorder, Track
-from tests.rig.sound import SoundRig
+from rig.recording import Recorder, Track
+from rig.sound import SoundRig
 
 SAID_WITHIN_S = 3.0
 """How long after `start_speaking` the sound is looked for on the microphone."""

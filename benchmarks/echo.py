@@ -20,7 +20,7 @@ import numpy as np
 from pywebrtc_audio import EchoCanceller as Aec3
 
 from agentd.audio import formats
-from agentd.audio.aec import WebrtcCanceller
+from agentd.audio.echo.webrtc import WebrtcCanceller
 from agentd.events import Frame
 from benchmarks import recordings
 from benchmarks.gate_scoring import Truth

@@ -19,8 +19,8 @@ from benchmarks.match import find
 from benchmarks.service import Service, kind
 from benchmarks.speech import utterance
 from benchmarks.systems import AGENTD_AEC, System, started
-from tests.rig.recording import Track
-from tests.rig.relay import GOOD, Quality, Relay
+from rig.recording import Track
+from rig.relay import GOOD, Quality, Relay
 
 SETTLE_S = 3.0
 INTO_SPEECH_S = 1.2

@@ -26,8 +26,8 @@ from benchmarks.references.floor import PATH
 from benchmarks.service import Entry, Service, kind
 from benchmarks.speech import utterance
 from benchmarks.systems import AGENTD, FLOOR, System, started
-from tests.rig.netns import SERVICE_V4, Uplinks, reason_to_skip
-from tests.rig.relay import Quality, Relay
+from rig.netns import SERVICE_V4, Uplinks, reason_to_skip
+from rig.relay import Quality, Relay
 
 ONE_WAY_S = 0.025
 SETTLE_S = 3.0

@@ -15,7 +15,7 @@ from benchmarks.match import Wire, find
 from benchmarks.service import Entry, Service, kind
 from benchmarks.speech import RATE_HZ, Clip, built_scene, scene
 from benchmarks.systems import System, started
-from tests.rig.recording import Track
+from rig.recording import Track
 
 SETTLE_S = 3.0
 TAIL_S = 2.0

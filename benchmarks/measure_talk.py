@@ -13,7 +13,7 @@ from benchmarks.process import bytes_to_disk, cpu_s, memory
 from benchmarks.service import Entry, kind
 from benchmarks.speech import RATE_HZ, utterance
 from benchmarks.systems import Running, System, started
-from tests.rig.recording import Recorder, Track
+from rig.recording import Recorder, Track
 
 SETTLE_S = 3.5
 """From setupComplete until CPU is counted: imports and freshly opened streams have calmed down."""

@@ -73,7 +73,7 @@ def _frames() -> list[bytes]:
 def _gate() -> Cost:
     import webrtcvad
 
-    from agentd.config import Vad
+    from agentd.config.settings import Vad
     from agentd.events import Frame
     from agentd.vad.listener import Listener
 
@@ -100,7 +100,7 @@ def _level() -> Cost:
 
 
 def _cushion_cost(gain: float, stage: str) -> Cost:
-    from agentd.audio.cushion import Cushion
+    from agentd.audio.jitter import Cushion
 
     cushion = Cushion(80.0)
     cushion.set_volume(gain)
@@ -157,7 +157,7 @@ def _sdk_session(socket: _Socket) -> Any:
 
 
 def _uplink() -> Cost:
-    from agentd.live.genai_link import GenaiLink
+    from agentd.live.google.connection import GenaiLink
     from agentd.live.messages import Audio
 
     pcm = utterance(0, 4.0).pcm[: MESSAGE_MS * 32]
@@ -181,7 +181,7 @@ def _uplink() -> Cost:
 
 
 def _downlink() -> Cost:
-    from agentd.live.genai_link import GenaiLink
+    from agentd.live.google.connection import GenaiLink
 
     data = base64.b64encode(bytes(range(256)) * 7 + bytes(128)).decode()  # 40 ms at 24 kHz
     blob = {"mimeType": "audio/pcm;rate=24000", "data": data}

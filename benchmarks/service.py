@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    from agentd.emulator import Emulator
+    from live_emulator import Emulator
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -68,7 +68,7 @@ async def _answer(emulator: Emulator, start_s: float, request: dict[str, Any]) -
 
 
 async def _serve(settings: Mapping[str, Any]) -> None:
-    from agentd.emulator import Emulator, EmulatorOptions
+    from live_emulator import Emulator, EmulatorOptions
 
     # A client that is gone is what most measurements are about, and no news.
     logging.getLogger("asyncio").setLevel(logging.ERROR)

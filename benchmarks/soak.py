@@ -29,10 +29,10 @@ from typing import Any, TextIO
 
 from agentd import events as e
 from agentd.clock import SystemClock
-from agentd.config import Settings
-from agentd.live.connection import GenaiConnector
+from agentd.config.settings import Settings
+from agentd.live.google.connector import GenaiConnector
 from agentd.live.session import LiveSession
-from agentd.live.tools import Toolbox
+from agentd.live.toolbox import Toolbox
 from agentd.state.files import DiskFiles
 from agentd.state.store import StateStore
 from benchmarks.service import Service

@@ -71,7 +71,7 @@ SYSTEMS = {system.name: system for system in (FLOOR, QUICKSTART, AGENTD, AGENTD_
 def reason_to_skip(system: System) -> str | None:
     """Return why a system cannot be measured here, or None."""
     if system is AGENTD_AEC:
-        if find_spec("agentd.audio.echo") is None:
+        if find_spec("agentd.audio.echo.policy") is None:
             return "this agentd has no echo canceller yet"
         if find_spec("pywebrtc_audio") is None:
             return "pywebrtc-audio is not installed (the extra `aec`)"

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agentd.audio import formats
-from agentd.config import Vad
+from agentd.config.settings import Vad
 from agentd.events import Frame, Speech, UtteranceEnded, UtteranceStarted
 from agentd.vad.cascade import AGGRESSIVENESS, CascadeDetector
 from agentd.vad.listener import Listener

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 sys.dont_write_bytecode = True
 
 from agentd import __version__  # noqa: E402
-from agentd.cli import COMMANDS, build_parser  # noqa: E402
+from agentd.cli.main import COMMANDS, build_parser  # noqa: E402
 
 EXIT = [(0, "success"), (1, "failure"), (2, "wrong usage"), (78, "the configuration is not valid")]
 FILES = [

@@ -34,7 +34,7 @@ MODULES = (
     "cryptography.x509",
     "google.genai",
     "agentd",
-    "agentd.config",
+    "agentd.config.settings",
     "agentd.__main__",
 )
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.rig.netns import Uplinks, reason_to_skip
-from tests.rig.sound import SoundRig, missing_programs
+from rig.netns import Uplinks, reason_to_skip
+from rig.sound import SoundRig, missing_programs
 
 # How long an example takes says how busy the machine is, and nothing else.
 settings.register_profile(

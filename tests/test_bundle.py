@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from agentd import bundle
-from agentd.bundle import Sources, collect, write
+from agentd.cli import bundle
+from agentd.cli.bundle import Sources, collect, write
 from agentd.clock import SystemClock
-from agentd.config_fields import walk_fields
-from agentd.config_files import Loaded
+from agentd.config.fields import walk_fields
+from agentd.config.files import Loaded
 from agentd.doctor import findings as f
 from agentd.doctor.system import check_credential
 from agentd.errors import ControlError

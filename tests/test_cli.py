@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agentd.cli import COMMANDS, main
+from agentd.cli.main import COMMANDS, main
 
 HEAVY = ("google.genai", "pydantic", "pyaudio", "asyncio")
 
@@ -97,7 +97,7 @@ def test_without_a_daemon_the_remedy_is_told(command: list[str], tmp_path: Path)
 def test_status_imports_nothing_heavy(tmp_path: Path) -> None:
     """On a Pi, asking how things are must not load the SDK first."""
     code = (
-        "import sys; from agentd.cli import main; main(['status'])\n"
+        "import sys; from agentd.cli.main import main; main(['status'])\n"
         f"print([name for name in {HEAVY!r} if name in sys.modules])"
     )
     done = subprocess.run(

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentd import config_docs
-from agentd.config import Settings, context_window_tokens
-from agentd.config_fields import walk_fields
-from agentd.config_files import load, parse
+from agentd.config import docs as config_docs
+from agentd.config.fields import walk_fields
+from agentd.config.files import load, parse
+from agentd.config.settings import Settings, context_window_tokens
 from agentd.errors import ConfigError
 
 HERE = Path("agentd.toml")
@@ -153,7 +153,7 @@ def test_whatever_goes_wrong_with_the_files_is_a_bad_configuration(
     def fails(*_arguments: object) -> None:
         raise error
 
-    monkeypatch.setattr("agentd.config_files.parse", fails)
+    monkeypatch.setattr("agentd.config.files.parse", fails)
     with pytest.raises(ConfigError, match=f"cannot be used .{error.__name__}"):
         load(tmp_path / "agentd.toml", required=False)
 

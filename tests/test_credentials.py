@@ -8,7 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from agentd.credentials import API_KEY, MAX_BYTES, SERVICE_ACCOUNT, Credentials, find_credentials
+from agentd.config.credentials import (
+    API_KEY,
+    MAX_BYTES,
+    SERVICE_ACCOUNT,
+    Credentials,
+    find_credentials,
+)
 from agentd.errors import CredentialError
 
 KEY = "AIza-test-key-0123456789"

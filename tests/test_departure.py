@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from agentd.departure import LATEST_S, WORD_S, Departure
 from agentd.service.client import SOCKET_NAME, ControlClient
+from agentd.service.departure import LATEST_S, WORD_S, Departure
 from tests.e2e.driver import clean_environment
 
 UNIT_S = 10.0
@@ -65,7 +65,7 @@ def hang(*_, **__):
     threading.Event().wait()
 """
 FAULTS = {
-    "thread": "import agentd.live.connection as c; c._import_sdk = hang",
+    "thread": "import agentd.live.google.connector as c; c._import_sdk = hang",
     "name server": "import socket; socket.getaddrinfo = hang",
     "disk": "import os; os.fsync = hang",
     "reload": "import agentd.daemon as d; first = [d.load]\n"
@@ -111,7 +111,7 @@ def home(tmp_path: Path) -> Path:
 
 def start(home: Path, fault: str) -> subprocess.Popen[str]:
     """Start the daemon with a fault in it."""
-    program = f"{HANG}\n{fault}\nimport sys; from agentd.cli import main; sys.exit(main())"
+    program = f"{HANG}\n{fault}\nimport sys; from agentd.cli.main import main; sys.exit(main())"
     return subprocess.Popen(
         [
             *("setpriv", "--pdeathsig", "KILL", sys.executable, "-c", program),
@@ -169,7 +169,7 @@ def test_a_stop_ends_the_process_whatever_hangs(fault: str, home: Path) -> None:
 def test_a_stop_during_the_start_is_a_stop(home: Path) -> None:
     """The configuration lies on a disk that hangs: nothing has begun, so it simply leaves."""
     slow = (
-        'import agentd.config_files as f, sys\ndef load(*_):\n    print(\'{"event": "loading"}\', '
+        'import agentd.config.files as f, sys\ndef load(*_):\n    print(\'{"event": "loading"}\', '
     )
     slow += "file=sys.stderr, flush=True)\n    hang()\nf.load = load"
     process = start(home, slow)

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from agentd.cli.forget import directories, forget_on_disk
 from agentd.clock import SystemClock
 from agentd.device.mute import Mute
-from agentd.device.tools import DeviceTools
 from agentd.errors import StateError
 from agentd.events import StateUnwritable
-from agentd.forget import directories, forget_on_disk
 from agentd.live.store import MemoryStore
 from agentd.methods import methods
 from agentd.state.store import StateStore
+from agentd.tools.device import DeviceTools
 from tests.test_reload import house
 from tests.virtual import run_virtually
 

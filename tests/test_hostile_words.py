@@ -26,7 +26,7 @@ from rich.console import Console
 
 from agentd import events as e
 from agentd.audio import cards
-from agentd.cli import COMMANDS, main
+from agentd.cli.main import COMMANDS, main
 from agentd.demo.narrator import Narrator
 from agentd.demo.screen import PlainScreen, TerminalScreen
 from agentd.events import event_types

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentd.config_files import load
+from agentd.config.files import load
 from agentd.errors import ConfigError
 from agentd.named_files import (
     MAX_DEPTH,

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.rig.netns import SERVICE_V4, SERVICE_V6, Uplinks
+from rig.netns import SERVICE_V4, SERVICE_V6, Uplinks
 
 pytestmark = pytest.mark.netns
 

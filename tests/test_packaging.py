@@ -67,7 +67,7 @@ def test_the_installer_reads_settings_as_the_daemon_does(
 
 def test_the_questions_name_settings_that_exist_with_their_defaults() -> None:
     """debian/settings.sh follows the schema."""
-    from agentd.config_fields import find_field
+    from agentd.config.fields import find_field
 
     script = (
         f". {PROJECT}/debian/settings.sh; for question in $QUESTIONS; do "
@@ -83,7 +83,7 @@ def test_the_questions_name_settings_that_exist_with_their_defaults() -> None:
 
 def test_man_pages_and_completion_know_every_command(tmp_path: Path) -> None:
     """They are written from the parser."""
-    from agentd.cli import COMMANDS
+    from agentd.cli.main import COMMANDS
 
     subprocess.run(
         ["/usr/bin/python3", "-B", "packaging/helptexts.py", tmp_path, "2026-01-01"],

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.rig.relay import Quality, Relay
+from rig.relay import Quality, Relay
 
 DEADLINE_S = 20.0
 

@@ -16,17 +16,17 @@ from hypothesis import strategies as st
 
 from agentd import events as e
 from agentd.audio.fakes import FakeCapture, FakePlayback
-from agentd.config import Settings
-from agentd.config_files import Loaded, parse
+from agentd.config.files import Loaded, parse
+from agentd.config.settings import Settings
 from agentd.daemon import Daemon, Parts
 from agentd.device.leds import NoLights
 from agentd.errors import CaptureLost, ConfigError, ConfigProblem
 from agentd.live.commands import SetupPlan
-from agentd.live.link import Link
-from agentd.reload import READ_S, Reloader
+from agentd.live.connection import Link
 from agentd.service.journal import Journal
 from agentd.service.notify import Notifier
 from agentd.service.outlets import MemoryOutlet
+from agentd.service.reload import READ_S, Reloader
 from agentd.stage import Absent, Slot
 from tests.virtual import LoopClock, run_virtually
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from tests.rig.recording import Track, level_dbfs
-from tests.rig.sound import MIC_RATE_HZ, SPK_RATE_HZ, SoundRig
+from rig.recording import Track, level_dbfs
+from rig.sound import MIC_RATE_HZ, SPK_RATE_HZ, SoundRig
 
 pytestmark = pytest.mark.rig
 
@@ -59,7 +59,7 @@ def pitch_hz(samples: array[int], rate_hz: int) -> float:
 
 def program(rig: SoundRig, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
     """Start a PyAudio program of its own on the rig's devices."""
-    command = [sys.executable, "-m", "tests.rig.pcm", *arguments]
+    command = [sys.executable, "-m", "rig.pcm", *arguments]
     return subprocess.Popen(
         command, cwd=ROOT, env=rig.child_env(), stderr=subprocess.DEVNULL, **options
     )

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from agentd.audio.capture import CaptureStats
-from agentd.audio.echo import EchoStats, EchoStatus, Known
+from agentd.audio.echo.policy import EchoStats, EchoStatus, Known
 from agentd.audio.playback import PlaybackStats
-from agentd.commands import describe
+from agentd.cli.commands import describe
 from agentd.device.state import Derived, DeviceState
 from agentd.events import LinkChanged, Muted, TurnEnded, TurnFailed
 from agentd.live.session import SessionStatus

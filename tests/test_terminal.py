@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentd import terminal
-from agentd.service.text import json_text, printable_lines, safe_document
+from agentd.service import terminal
+from agentd.text import json_text, printable_lines, safe_document
 
 ROOT = Path(__file__).parents[1]
 # Commands that need neither a daemon nor a sound card, each with its exit status.

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from agentd.watch import LAST_TURNS, History, meter, plain_line, render
+from agentd.cli.watch import LAST_TURNS, History, meter, plain_line, render
 
 TURN = {"turn": 4, "speech_ms": 1_500.0, "first_audio_ms": 412.0, "interrupted": False}
 STATUS: dict[str, Any] = {

@@ -45,7 +45,7 @@ from agentd.errors import (
     DeviceWedged,
     PlaybackLost,
 )
-from agentd.service.text import counted
+from agentd.text import counted
 from agentd.waiting import to_its_end
 
 Direction = Literal["capture", "playback"]

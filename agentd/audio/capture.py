@@ -12,7 +12,7 @@ from agentd.audio.offset import OffsetFilter
 from agentd.audio.pace import Pace
 from agentd.audio.supervise import OPENING_S, STALL_S, Supervisor, Trouble
 from agentd.clock import Clock
-from agentd.config import Audio
+from agentd.config.settings import Audio
 from agentd.events import (
     CaptureBack,
     CaptureHeard,

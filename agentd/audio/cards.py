@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agentd.errors import AudioError
-from agentd.service.text import safe_text
+from agentd.text import safe_text
 
 ASOUND = Path("/proc/asound")
 # PCMs that pass on what the hardware offers and no more; they need a plug in front.

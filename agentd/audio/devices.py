@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from agentd.clock import Clock
-from agentd.config import Audio
+from agentd.config.settings import Audio
 
 Deliver = Callable[[bytes, float, bool], None]
 """Take int16 mono 16 kHz PCM, the monotonic time after its last sample, and an overrun flag.

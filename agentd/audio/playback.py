@@ -12,14 +12,14 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from agentd.audio import cushion as notes
 from agentd.audio import formats
-from agentd.audio.cushion import Cushion
+from agentd.audio import jitter as notes
 from agentd.audio.devices import PlaybackDevice, open_devices
-from agentd.audio.playout import PlayoutClock
+from agentd.audio.echo.playout import PlayoutClock
+from agentd.audio.jitter import Cushion
 from agentd.audio.supervise import OPENING_S, STALL_S, Supervisor, Trouble
 from agentd.clock import Clock
-from agentd.config import Audio
+from agentd.config.settings import Audio
 from agentd.events import (
     Downlink,
     Emit,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from agentd import events as e
 from agentd.demo.screen import Screen
 from agentd.service.statustext import was_answered
-from agentd.service.text import counted
+from agentd.text import counted
 
 
 class Narrator:

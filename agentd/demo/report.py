@@ -11,10 +11,10 @@ from agentd.audio import formats
 from agentd.audio.wav import read_header
 from agentd.demo.screen import Sheet
 from agentd.demo.script import Line
-from agentd.emulator import Utterance
 from agentd.events import TurnEnded
 from agentd.service.statustext import was_answered
-from agentd.service.text import counted
+from agentd.text import counted
+from live_emulator import Utterance
 
 EDGE_S = 0.06  # the recordings begin and end with a little silence
 

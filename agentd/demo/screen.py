@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-from agentd import terminal
-from agentd.service.text import safe_text
-from agentd.watch import STYLES, meter
+from agentd.cli.watch import STYLES, meter
+from agentd.service import terminal
+from agentd.text import safe_text
 
 if TYPE_CHECKING:
     from rich.console import Console

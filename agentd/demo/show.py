@@ -12,20 +12,20 @@ from typing import Any, TextIO
 
 from agentd import events as e
 from agentd.clock import Clock, SystemClock
-from agentd.config_files import Loaded, load, parse
+from agentd.config.files import Loaded, load, parse
 from agentd.daemon import Daemon, Parts
 from agentd.demo import script
 from agentd.demo.narrator import Narrator
 from agentd.demo.report import Delivery, check, table
 from agentd.demo.room import write_stereo, write_user
 from agentd.demo.screen import Screen, open_screen
-from agentd.emulator import Emulator, EmulatorOptions
 from agentd.errors import EXIT_FAILURE, EXIT_OK, AgentdError
 from agentd.service.entry import json_line
 from agentd.service.journal import Journal
 from agentd.service.notify import Notifier
 from agentd.service.outlets import StreamOutlet
-from agentd.service.text import counted
+from agentd.text import counted
+from live_emulator import Emulator, EmulatorOptions
 
 REFRESH_S = 0.1
 ANSWER_S = 20.0  # patience for the last reply

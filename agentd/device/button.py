@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from agentd.clock import Clock
-from agentd.config import GpioPins
+from agentd.config.settings import GpioPins
 from agentd.device.gestures import Action, Gesture, Recogniser, decide
 from agentd.device.gpio import attempt, open_factory
 from agentd.device.state import Facts

@@ -19,7 +19,7 @@ from agentd import environment
 from agentd.device.gpiochips import Chip, cannot_open, header_chips, list_chips
 from agentd.errors import GpioError
 from agentd.events import Emit, GpioUnavailable
-from agentd.service.text import safe_text
+from agentd.text import safe_text
 
 FACTORY_VARIABLE: Final = "GPIOZERO_PIN_FACTORY"
 # A Raspberry Pi 4: boards that are none get its numbering, in which pin N is line N of the chip.

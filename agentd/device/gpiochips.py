@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from agentd.errors import GpioError
-from agentd.service.text import safe_text
+from agentd.text import safe_text
 
 # linux/gpio.h: _IOR(0xB4, 0x01, struct gpiochip_info {char name[32], label[32]; __u32 lines;})
 _GET_CHIPINFO: Final = 0x8044B401

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from agentd.clock import Clock
-from agentd.config import GpioPins
+from agentd.config.settings import GpioPins
 from agentd.device.gpio import attempt, open_factory
 from agentd.device.patterns import LightKind, Look
 from agentd.device.state import DeviceState

@@ -11,17 +11,9 @@ import asyncio
 from collections.abc import Callable
 from datetime import datetime, tzinfo
 
-from agentd.audio.sounds import (
-    ALARM,
-    TIMER,
-    ClipLibrary,
-    Limiter,
-    Moment,
-    allowed,
-    choose,
-)
 from agentd.clock import Clock
-from agentd.config import Sounds
+from agentd.config.settings import Sounds
+from agentd.device.earcons import ALARM, TIMER, ClipLibrary, Limiter, Moment, allowed, choose
 from agentd.device.state import Derived, Facts, derive
 from agentd.events import Event, RingEnded, Ringing
 from agentd.waiting import wait_for_event

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta, tzinfo
 
-from agentd.service.text import printable_lines
+from agentd.text import printable_lines
 
 MAX_ENTRIES = 32
 SHORTEST_S = 1.0

@@ -14,19 +14,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from agentd.clock import WallTime
-from agentd.config import Settings
+from agentd.config.settings import Settings
 from agentd.doctor.findings import Finding, fail, ok, skipped, warn
 from agentd.live.causes import BY_NAME
 from agentd.live.commands import SetupPlan
-from agentd.live.connection import (
-    HAPPY_EYEBALLS_DELAY_S,
-    endpoint,
-    host_of,
-    proxy_of,
-    way,
-)
+from agentd.live.connection import Connector, LinkFailed
 from agentd.live.failures import Failure, Kind, Phase, Verdict, classify
-from agentd.live.link import Connector, LinkFailed
+from agentd.live.google.connector import HAPPY_EYEBALLS_DELAY_S, endpoint, host_of, proxy_of, way
 from agentd.net.trust import TrustError, directory_trouble, tls_context
 from agentd.net.way import Proxy, address_trouble
 
@@ -152,7 +146,7 @@ def judge_no_name(target: Target, error: OSError) -> Finding:
     words = (error.strerror or str(error) or "no answer in time").lower()
     failure = Failure(Phase.HANDSHAKE, Kind.DNS)
     if isinstance(error, socket.gaierror):
-        from agentd.live.dial_errors import dial_failure
+        from agentd.live.google.dial_errors import dial_failure
 
         failure = dial_failure(error, Phase.HANDSHAKE)
     what = "does not exist" if failure.kind is Kind.NO_NAME else "cannot be looked up"
@@ -174,7 +168,7 @@ class Handshake:
 
 async def shake_hands(target: Target) -> Handshake:
     """Connect and do a TLS handshake with the trust that the session uses."""
-    from agentd.live.dial_errors import dial_failure
+    from agentd.live.google.dial_errors import dial_failure
 
     silent = await _silent_addresses(target)
     try:

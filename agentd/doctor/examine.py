@@ -13,22 +13,22 @@ from pathlib import Path
 from agentd.audio import formats
 from agentd.audio.cards import ASOUND, DeviceInfo, list_devices, pcm_of
 from agentd.audio.devices import CaptureDevice, PlaybackDevice, open_devices, pipe_path, wav_path
-from agentd.audio.echo import ECHO_DOCUMENT
-from agentd.audio.sound import is_half_duplex
+from agentd.audio.echo.policy import ECHO_DOCUMENT
 from agentd.audio.wav import read_header
 from agentd.clock import Clock, SystemClock
-from agentd.config import Audio, Settings
+from agentd.config.settings import Audio, Settings
 from agentd.device.volume import mixer_device, run_amixer
 from agentd.doctor import cards, endpoint, hearing, live, room, sweep, system
 from agentd.doctor.findings import Finding, Result, fail, ok, skipped
 from agentd.errors import AudioError, ControlError
-from agentd.live.connection import GenaiConnector
-from agentd.live.link import Connector
-from agentd.live.tools import Toolbox
+from agentd.live.connection import Connector
+from agentd.live.google.connector import GenaiConnector
+from agentd.live.toolbox import Toolbox
 from agentd.service.client import ControlClient, NotPermitted, socket_path
-from agentd.service.text import counted
+from agentd.sound import is_half_duplex
 from agentd.state.paths import state_directory
 from agentd.state.store import StateStore
+from agentd.text import counted
 
 SAMPLES, SAMPLE_GAP_S = 8, 0.25
 
@@ -40,7 +40,7 @@ def find_credentials_for(environ: Mapping[str, str]) -> Connector:
 
     The length of a key has been judged before a session is tried.
     """
-    from agentd.credentials import find_credentials
+    from agentd.config.credentials import find_credentials
 
     env = system.credential_environment(environ)
     find = functools.partial(find_credentials, environ=env, own_endpoint=True)

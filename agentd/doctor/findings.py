@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from agentd import __version__
 from agentd.errors import EXIT_CONFIG, EXIT_FAILURE, EXIT_OK
-from agentd.service.text import safe_text
+from agentd.text import safe_text
 
 CONFIGURATION = "configuration"
 LIMIT = 400

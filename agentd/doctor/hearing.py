@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from agentd.audio import flatline, formats
 from agentd.audio.cards import DeviceInfo
 from agentd.audio.offset import OffsetFilter
-from agentd.config import Audio, Vad
+from agentd.config.settings import Audio, Vad
 from agentd.doctor.findings import Finding, fail, ok, skipped, warn
 from agentd.doctor.live import OFFSET_PERCENT
 from agentd.doctor.room import DeviceTrouble

@@ -7,7 +7,7 @@ from typing import Any
 
 from agentd.audio.formats import SILENCE_DBFS
 from agentd.doctor.findings import Finding, fail, ok, skipped, warn
-from agentd.service.text import counted
+from agentd.text import counted
 
 Status = Mapping[str, Any]
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from agentd import events as e
 from agentd.clock import Clock
-from agentd.config import Settings
-from agentd.config_files import Loaded
+from agentd.config.files import Loaded
+from agentd.config.settings import Settings
 from agentd.doctor.findings import Finding, fail, ok
 from agentd.service.journal import Journal
 from agentd.service.notify import Notifier
@@ -73,7 +73,7 @@ class Witness:
 async def loopback(settings: Settings, clock: Clock, tell: Callable[[str], None]) -> Finding:
     """Hold one exchange with ourselves and judge it."""
     try:
-        from agentd.emulator import Emulator, EmulatorOptions
+        from live_emulator import Emulator, EmulatorOptions
     except ImportError as error:
         return fail(
             "loopback", f"the emulator is missing ({error})", "Install python3-cryptography"

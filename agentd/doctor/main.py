@@ -10,12 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from agentd.audio.alsa import silence_libraries
-from agentd.config_files import Loaded, load
+from agentd.config.files import Loaded, load
 from agentd.doctor import findings as f
 from agentd.doctor.examine import Examination, Machine
 from agentd.errors import ConfigError, ControlError
 from agentd.service.client import ControlClient, socket_path
-from agentd.service.text import json_text
+from agentd.text import json_text
 
 
 def main(arguments: argparse.Namespace) -> int:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agentd.config import GpioPins
-from agentd.credentials import find_credentials
+from agentd.config.credentials import find_credentials
+from agentd.config.settings import GpioPins
 from agentd.device.gpio import attempt, open_factory
 from agentd.doctor.findings import Finding, fail, ok, skipped, warn
 from agentd.errors import CredentialError
@@ -170,7 +170,7 @@ def check_credential(
     try:
         found = find_credentials(backend, env, own_endpoint=own_endpoint)
         if found.api_key is None:
-            from agentd.live.google_login import google_credentials
+            from agentd.live.google.login import google_credentials
 
             google_credentials(found, env)
     except CredentialError as error:

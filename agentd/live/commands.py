@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from agentd.config import Settings
+from agentd.config.settings import Settings
 from agentd.events import Downlink, Event, LinkChanged, PlaybackMark, Speech
 from agentd.live.failures import Failure
 from agentd.live.messages import ClientMessage, ServerMessage

@@ -1,327 +1,177 @@
-"""Connections to the Live API through the google-genai SDK.
+"""What the session needs of a connection, as two small Protocols, and a fake for tests.
 
-What the SDK does not do is done here, at its own documented doors (`http_options`,
-`async_client_args`, websockets' `create_connection`):
-
-* It has no timeout on setupComplete and hands the first frame after setup to nobody, whatever it
-  is. Our WebSocket class holds such frames back and gives the SDK the real setupComplete.
-* Leaving by cancellation waits for a close handshake with a peer that may be dead. Ours drops the
-  transport.
-* Every close comes as another exception: `APIError` in receive, `ConnectionClosed` in send,
-  `InvalidStatus` in the handshake. They become one `Failure`.
-* One unknown frame ends the receive generator with a bare `TypeError` (3.4.0). We go on.
-* A dead peer is noticed after 50 s. TCP_USER_TIMEOUT and keepalive notice earlier.
+`agentd.live.google.connector.GenaiConnector` is the real one.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
-import importlib.util
-import json
-import os
-import re
-import socket
-import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
 
-from agentd.config import Settings
-from agentd.credentials import Credentials, find_credentials
-from agentd.errors import CredentialError
+from agentd.errors import LiveError
 from agentd.live.commands import SetupPlan
-from agentd.live.failures import Failure, Kind, Phase, safe_reason
-from agentd.live.link import LinkFailed
-from agentd.live.tools import Toolbox
-from agentd.net.trust import directory_trouble, tls_context
-from agentd.net.way import DIRECT, Proxy, address_trouble, proxy_for
-
-if TYPE_CHECKING:
-    import ssl
-
-    from google.genai import Client
-
-    from agentd.live.genai_link import GenaiLink
-    from agentd.live.websocket import LiveWebSocket
-
-MAX_FRAME_BYTES = 2 << 20  # replies come in pieces of some kB; the SDK's 1 MiB killed sessions
-CLOSE_TIMEOUT_S = 1.0
-SWITCHING_PROTOCOLS = 101
-HAPPY_EYEBALLS_DELAY_S = 0.25  # what RFC 8305 recommends
-NAME_AGAIN_S = 1.0  # for a look-up that should come from a cache
-MULTI_REGIONS = ("us", "eu")  # as in the SDK
-
-FindCredentials = Callable[[str], Credentials]
+from agentd.live.failures import Failure, Kind, Phase
+from agentd.live.messages import ClientMessage, ServerMessage
 
 
-def endpoint(settings: Settings, environ: Mapping[str, str] | None = None) -> str:
-    """Return the base URL that is dialled, or nothing for Google's own (the SDK's order)."""
-    env = os.environ if environ is None else environ
-    return settings.live.base_url or env.get(_base_url_variable(settings), "")
+class LinkFailed(LiveError):
+    """A dial failed or a connection ended."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(
+            f"{failure.phase.value}: {failure.kind.value} {failure.code} {failure.reason}".strip(),
+            code=failure.code or None,
+        )
+        self.failure = failure
 
 
-def _base_url_variable(settings: Settings) -> str:
-    vertex = settings.live.backend == "vertex"
-    return "GOOGLE_VERTEX_BASE_URL" if vertex else "GOOGLE_GEMINI_BASE_URL"
+class Link(Protocol):
+    """An open connection whose setup is complete."""
 
+    @property
+    def local_address(self) -> str | None:
+        """Return our IP address on it, if it has one."""
 
-def api_version(settings: Settings) -> str:
-    """Return the API version for the path; Vertex AI calls its beta v1beta1."""
-    version = settings.live.api_version
-    return "v1beta1" if settings.live.backend == "vertex" and version == "v1beta" else version
+    @property
+    def unsent_bytes(self) -> int:
+        """Return how much of what was sent has not been acknowledged by the peer's kernel."""
 
-
-def proxy_of(host: str, port: int, environ: Mapping[str, str] | None = None) -> Proxy:
-    """Return the proxy for a host, judged by the environment and what is installed here."""
-    env = os.environ if environ is None else environ
-    return proxy_for(host, port, env, socks=importlib.util.find_spec("python_socks") is not None)
-
-
-def host_of(settings: Settings) -> tuple[str, int]:
-    """Return host and port that are dialled."""
-    named = endpoint(settings)
-    if named:
-        parts = urlsplit(named)
-        return parts.hostname or "", parts.port or 443
-    live = settings.live
-    if live.backend == "developer":
-        return "generativelanguage.googleapis.com", 443
-    if live.location == "global":
-        return "aiplatform.googleapis.com", 443
-    if live.location in MULTI_REGIONS:
-        return f"aiplatform.{live.location}.rep.googleapis.com", 443
-    return f"{live.location}-aiplatform.googleapis.com", 443
-
-
-class GenaiConnector:
-    """Dials with google-genai; one connection at a time."""
-
-    def __init__(self, toolbox: Toolbox, *, find: FindCredentials | None = None) -> None:
-        self._toolbox = toolbox
-        self._find = find
-        self._tls: ssl.SSLContext | None = None
-        self._login: Any = None  # google-auth's credentials, if they make tokens
-        self._proxy = DIRECT
-        self._client: Client | None = None
-        self._client_key: object = None
-        self._sockets: list[LiveWebSocket] = []  # WebSockets made by the dial under way
-
-    async def warm_up(self) -> None:
-        """Import the SDK in a worker thread, so that listening goes on meanwhile."""
-        self._tls = await asyncio.to_thread(_import_sdk)
-
-    async def connect(self, plan: SetupPlan) -> GenaiLink:
-        """Dial and set up.
+    async def send(self, message: ClientMessage) -> None:
+        """Send one message; waits while the socket is full.
 
         Raises:
-            LinkFailed: with everything that can be known of the cause.
+            LinkFailed: the connection is gone.
         """
-        live = plan.settings.live
-        self._sockets.clear()
-        bound_s = live.connect_timeout_s + live.setup_timeout_s
-        try:
-            self._proxy = way(plan.settings)
-            if self._tls is None:
-                await self.warm_up()
-            async with asyncio.timeout(bound_s):
-                return await self._dial(plan)
-        except Exception as error:
-            raise LinkFailed(await self._failure(error, plan.settings)) from error
 
-    async def _failure(self, error: Exception, settings: Settings) -> Failure:
-        """Say what an exception means, with what is known of how far the dial had come."""
-        from agentd.live.dial_errors import dial_failure
+    async def receive(self) -> ServerMessage:
+        """Return the next frame; frames that cannot be used come with `problem` set.
 
-        if isinstance(error, LinkFailed):
-            return error.failure
-        failure = dial_failure(error, self._phase())
-        if failure.kind is Kind.CERTIFICATE and (trouble := directory_trouble()):
-            return replace(failure, kind=Kind.TRUST, reason=trouble)
-        if failure.kind is Kind.TIMEOUT and not self._sockets:
-            host, port = host_of(settings)
-            if self._proxy.url:
-                host, port = self._proxy.host, self._proxy.port
-            failure = await _silence(failure, host, port)
-        if failure.phase is not Phase.PROXY:
-            return failure
-        variable, address = self._proxy.variable, self._proxy.address
-        reason = safe_reason(f"{variable} ({address}): {failure.reason}")
-        return replace(failure, variable=variable, reason=reason)
-
-    def _phase(self) -> Phase:
-        if self._proxy.url and not self._sockets:
-            return Phase.PROXY
-        responses = [websocket.response for websocket in self._sockets]
-        upgraded = any(r is not None and r.status_code == SWITCHING_PROTOCOLS for r in responses)
-        return Phase.SETUP if upgraded else Phase.HANDSHAKE
-
-    async def _dial(self, plan: SetupPlan) -> GenaiLink:
-        from agentd.live.genai_link import GenaiLink
-        from agentd.live.setup import connect_config
-
-        settings = plan.settings
-        client = await asyncio.to_thread(self._client_for, settings)
-        if self._login is not None:
-            await self._log_in(settings.live.connect_timeout_s)
-        context = client.aio.live.connect(
-            model=settings.live.model, config=connect_config(plan, self._toolbox)
-        )
-        session = await context.__aenter__()
-        websocket = self._sockets[-1]
-        return GenaiLink(session, websocket, context.__aexit__)
-
-    async def _log_in(self, bound_s: float) -> None:
-        from agentd.live.google_login import log_in
-
-        try:
-            async with asyncio.timeout(bound_s):
-                await asyncio.to_thread(log_in, self._login, bound_s)
-        except TimeoutError as error:
-            reason = f"no token within {bound_s:g} s"
-            raise LinkFailed(Failure(Phase.HANDSHAKE, Kind.TOKEN, reason=reason)) from error
-
-    def _client_for(self, settings: Settings) -> Client:
-        """Return a client for credentials read just now; the last one if nothing has changed."""
-        backend, own = settings.live.backend, bool(endpoint(settings))
-        if self._find is None:
-            found = find_credentials(backend, own_endpoint=own)
-        else:
-            found = self._find(backend)
-        network, live = settings.network, settings.live
-        key = (found.source, found.api_key, json.dumps(dict(found.service_account or {})))
-        key_all = (key, live, network)
-        if self._client is None or self._client_key != key_all:
-            before, self._client = self._client, self._new_client(settings, found)
-            self._client_key = key_all
-            if before is not None:
-                before.close()
-        return self._client
-
-    def _new_client(self, settings: Settings, found: Credentials) -> Client:
-        from google import genai
-        from google.genai import types
-
-        from agentd.live.websocket import LiveWebSocket
-
-        live, network = settings.live, settings.network
-        options = types.HttpOptions(
-            base_url=endpoint(settings) or None,
-            api_version=api_version(settings),
-            # The SDK's REST clients are never used. Left alone they read the proxy variables, and
-            # one that they do not understand raises here, also where no_proxy exempts the host.
-            client_args={"trust_env": False, "verify": self._tls},
-            async_client_args={
-                "trust_env": False,
-                "proxy": self._proxy.url or None,
-                "ssl": self._tls,
-                "verify": self._tls,  # saves the SDK's REST client, never used, its own context
-                "compression": None,  # audio does not shrink; deflate doubles the cost of a message
-                "open_timeout": live.connect_timeout_s,
-                "close_timeout": CLOSE_TIMEOUT_S,
-                "ping_interval": network.keepalive_s,
-                "ping_timeout": network.pong_timeout_s,
-                "max_size": MAX_FRAME_BYTES,
-                "create_connection": functools.partial(
-                    LiveWebSocket,
-                    made=self._sockets.append,
-                    user_timeout_ms=network.tcp_user_timeout_ms,
-                ),
-            },
-        )
-        self._login = None
-        if live.backend == "developer":
-            client = genai.Client(vertexai=False, api_key=found.api_key, http_options=options)
-        elif found.api_key is not None and live.project is None:
-            client = genai.Client(vertexai=True, api_key=found.api_key, http_options=options)
-        else:
-            from agentd.live.google_login import google_credentials
-
-            project = live.project or _project_of(found)
-            self._login = google_credentials(found)
-            client = genai.Client(
-                vertexai=True,
-                project=project,
-                location=live.location,
-                credentials=self._login,
-                http_options=options,
-            )
-        self._race_addresses(client)
-        return client
-
-    def _race_addresses(self, client: Client) -> None:
-        """Try the next address after a quarter of a second (RFC 8305, section 5).
-
-        asyncio does it if it is asked to, and websockets hands on what it does not know itself. The
-        SDK keeps only what stands in the signature of websockets' `connect` (3.4.0), so this goes
-        where it keeps the rest.
+        Raises:
+            LinkFailed: the connection is gone.
         """
-        options = client._api_client._websocket_ssl_ctx  # noqa: SLF001
-        options["happy_eyeballs_delay"] = HAPPY_EYEBALLS_DELAY_S
-        if self._proxy.scheme == "https":
-            options["proxy_ssl"] = self._tls
+
+    async def close(self) -> None:
+        """Say goodbye and wait briefly for the peer to do so."""
+
+    def abort(self) -> None:
+        """Drop the transport at once."""
 
 
-async def _silence(failure: Failure, host: str, port: int) -> Failure:
-    """Say who it is that gave no answer before a TCP connection stood: a name server, or a host."""
-    loop = asyncio.get_running_loop()
-    try:
-        async with asyncio.timeout(NAME_AGAIN_S):
-            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError:
-        reason = f"no answer from the name server about {host}"
-        return replace(failure, kind=Kind.DNS, reason=safe_reason(reason))
-    addresses = ", ".join(dict.fromkeys(str(one[4][0]) for one in found[:4]))
-    return replace(
-        failure, kind=Kind.UNREACHABLE, reason=safe_reason(f"no answer from {addresses}")
-    )
+class Connector(Protocol):
+    """Opens connections, one at a time."""
+
+    async def warm_up(self) -> None:
+        """Do what takes long and needs no network, off the loop (importing the SDK)."""
+
+    async def connect(self, plan: SetupPlan) -> Link:
+        """Dial and set up; returns when setupComplete has come.
+
+        Cancelling drops the transport at once.
+
+        Raises:
+            LinkFailed: it did not work; the failure says how far it came.
+        """
 
 
-def way(settings: Settings) -> Proxy:
-    """Return the proxy of the way to the service, or none; judge the way before it is gone.
-
-    Raises:
-        LinkFailed: the endpoint's address or a proxy variable cannot be used.
-    """
-    named = endpoint(settings)
-    if named and (trouble := address_trouble(named)):
-        source = "live.base_url" if settings.live.base_url else _base_url_variable(settings)
-        shown = named if "@" not in named else "…"  # before it there may be a login
-        reason = safe_reason(f"{source} = {shown}: {trouble}")
-        raise LinkFailed(Failure(Phase.HANDSHAKE, Kind.ADDRESS, reason=reason))
-    proxy = proxy_of(*host_of(settings))
-    if proxy.trouble:
-        reason, variable = proxy.trouble, proxy.variable
-        kind = Kind.PROXY_SETTING
-        raise LinkFailed(Failure(Phase.PROXY, kind, reason=reason, variable=variable))
-    return proxy
+CLOSED_BY_US = Failure(Phase.LIVE, Kind.LOCAL)
 
 
-def _import_sdk() -> ssl.SSLContext:
-    import agentd.live.inbound
-    import agentd.live.setup  # noqa: F401 - loaded here so that no dial waits for it
+class FakeLink:
+    """A connection in memory; `deliver` and `fail` play the peer."""
 
-    ignore_warnings_of_the_sdk()
-    return tls_context()
+    def __init__(self, plan: SetupPlan) -> None:
+        self.plan = plan
+        self.sent: list[ClientMessage] = []
+        self.closed = False
+        self.aborted = False
+        self.close_hangs = False  # a peer that never answers our close
+        self.send_blocks = False  # a socket that takes nothing
+        self.local_address: str | None = None
+        self.unsent_bytes = 0
+        self._inbox: deque[ServerMessage | Failure] = deque()
+        self._changed = asyncio.Event()
+
+    def deliver(self, *messages: ServerMessage) -> None:
+        """Let frames arrive."""
+        self._inbox.extend(messages)
+        self._changed.set()
+
+    def fail(self, failure: Failure) -> None:
+        """Let the connection end."""
+        self._inbox.append(failure)
+        self._changed.set()
+
+    async def send(self, message: ClientMessage) -> None:
+        """Keep the message."""
+        if self.aborted or self.closed:
+            raise LinkFailed(CLOSED_BY_US)
+        if self.send_blocks:
+            await asyncio.Event().wait()
+        self.sent.append(message)
+
+    async def receive(self) -> ServerMessage:
+        """Return what was delivered, in order."""
+        while not self._inbox:
+            if self.aborted or self.closed:
+                raise LinkFailed(CLOSED_BY_US)
+            self._changed.clear()
+            await self._changed.wait()
+        item = self._inbox.popleft()
+        if isinstance(item, Failure):
+            raise LinkFailed(item)
+        return item
+
+    async def close(self) -> None:
+        """Close, unless the peer hangs."""
+        if self.close_hangs:
+            await asyncio.Event().wait()
+        self.closed = True
+        self._changed.set()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self.aborted = True
+        self._changed.set()
 
 
-def ignore_warnings_of_the_sdk() -> None:
-    """Keep the service's words out of the log and out of memory.
+class FakeConnector:
+    """Hands out `FakeLink`s; `refuse` makes coming dials fail, `hold` makes them wait."""
 
-    For a value that it does not know the SDK (3.4.0) warns with that value. Python remembers every
-    text of a warning for the life of the process, except of those that are ignored.
-    """
-    for module in ("google.genai", "pydantic"):
-        warnings.filterwarnings("ignore", module=rf"{re.escape(module)}(\.|$)")
+    def __init__(self) -> None:
+        self.links: list[FakeLink] = []
+        self.plans: list[SetupPlan] = []
+        self.warm = False
+        self.on_link: Callable[[FakeLink], None] | None = None
+        self._failures: deque[Failure] = deque()
+        self._open = asyncio.Event()
+        self._open.set()
 
+    def refuse(self, *failures: Failure) -> None:
+        """Let the next dials fail, one by one."""
+        self._failures.extend(failures)
 
-def _project_of(found: Credentials) -> str:
-    account = found.service_account or {}
-    project = account.get("project_id") or account.get("quota_project_id")
-    project = project or os.environ.get("GOOGLE_CLOUD_PROJECT")
-    if not isinstance(project, str) or not project:
-        raise CredentialError(
-            f"{found.source} names no Google Cloud project. Set live.project in agentd.toml"
-        )
-    return project
+    def hold(self) -> None:
+        """Let dials hang until `release`."""
+        self._open.clear()
+
+    def release(self) -> None:
+        """Let dials go through again."""
+        self._open.set()
+
+    async def warm_up(self) -> None:
+        """Be ready."""
+        self.warm = True
+
+    async def connect(self, plan: SetupPlan) -> FakeLink:
+        """Fail or succeed as told."""
+        self.plans.append(plan)
+        await self._open.wait()
+        if self._failures:
+            raise LinkFailed(self._failures.popleft())
+        link = FakeLink(plan)
+        self.links.append(link)
+        if self.on_link is not None:
+            self.on_link(link)
+        return link

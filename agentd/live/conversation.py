@@ -17,7 +17,7 @@ from typing import Any
 
 from agentd import events
 from agentd.clock import WallTime
-from agentd.config import Settings
+from agentd.config.settings import Settings
 from agentd.events import LinkChanged, PlaybackMark, UtteranceEnded, UtteranceStarted
 from agentd.live import commands as c
 from agentd.live.callrates import CallRates
@@ -27,7 +27,6 @@ from agentd.live.capabilities import Capabilities, capabilities
 from agentd.live.consent import Consent
 from agentd.live.effects import Effects
 from agentd.live.failures import Failure, Kind, Phase
-from agentd.live.lifeline import Connection, Lifeline, Scene
 from agentd.live.machine import State
 from agentd.live.memory import Memory
 from agentd.live.messages import (
@@ -43,6 +42,7 @@ from agentd.live.plan import differs, same_session
 from agentd.live.replay import Utterance
 from agentd.live.resumption import Rung
 from agentd.live.status import SessionStatus
+from agentd.live.supervisor import Connection, Lifeline, Scene
 from agentd.live.tool_rules import NO_RULES, Rules
 from agentd.live.transcript import seed
 from agentd.live.turns import (

@@ -22,7 +22,7 @@ from agentd.live.causes import (
     Action,
     Cause,
 )
-from agentd.service.text import safe_text
+from agentd.text import safe_text
 
 REASON_LIMIT_CHARS = 200
 SETUP_REFUSED = "setup refused"

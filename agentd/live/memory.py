@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from agentd import events
-from agentd.config import Settings
+from agentd.config.settings import Settings
 from agentd.events import Event
 from agentd.live.commands import PutAside, Store
 from agentd.live.effects import Effects
@@ -24,7 +24,7 @@ from agentd.live.resumption import (
     handle_to_document,
 )
 from agentd.live.transcript import Exchange, Journal
-from agentd.service.text import counted
+from agentd.text import counted
 
 SESSION, TRANSCRIPT = "session", "transcript"  # names of the documents
 VERSION = 1

@@ -1,6 +1,6 @@
 """What crosses the border to the Live API, as small frozen values.
 
-The SDK's own objects stay in `agentd.live.connection`; everything behind it sees only these.
+The SDK's own objects stay in `agentd.live.google.connector`; everything behind it sees only these.
 Field meanings: Live API reference, `BidiGenerateContentClientMessage` and `…ServerMessage`.
 """
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 
-from agentd.config import Settings
+from agentd.config.settings import Settings
 from agentd.live.resumption import Identity
 
 # A session ends with a change of these; a handle issued under others is not used.

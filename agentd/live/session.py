@@ -14,19 +14,19 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from agentd.clock import Clock, WallTime
-from agentd.config import Settings
+from agentd.config.settings import Settings
 from agentd.errors import StateError
 from agentd.events import Downlink, Emit, Event, LinkChanged, PlaybackMark, Speech
 from agentd.live import commands as c
-from agentd.live.connection import endpoint
+from agentd.live.connection import CLOSED_BY_US, Connector, Link, LinkFailed
 from agentd.live.conversation import Conversation
 from agentd.live.failures import Failure, Kind, Phase, safe_reason
-from agentd.live.link import CLOSED_BY_US, Connector, Link, LinkFailed
+from agentd.live.google.connector import endpoint
 from agentd.live.memory import SESSION, TRANSCRIPT
 from agentd.live.messages import MESSAGE_BYTES, Audio, ClientMessage, size_bytes
 from agentd.live.status import SessionStatus
 from agentd.live.store import ConversationStore
-from agentd.live.tools import Toolbox
+from agentd.live.toolbox import Toolbox
 from agentd.live.uplink import ring_bytes
 from agentd.net.path import PathChange
 from agentd.waiting import wait_for_event

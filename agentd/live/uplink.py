@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from agentd.config import Settings
+from agentd.config.settings import Settings
 from agentd.events import (
     EndReason,
     Event,

@@ -15,14 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from agentd.config_files import MAX_FILE_BYTES, load
+from agentd.config.files import MAX_FILE_BYTES, load
 from agentd.errors import AgentdError, ConfigError
 from agentd.named_files import FileRefused, parse_toml, read_bytes
 from agentd.provision import bootfile
 from agentd.provision.bootfile import FILE, Parts, Refused, Text
 from agentd.provision.disk import Disk
 from agentd.provision.keystore import KeyStore, StoreFailed
-from agentd.service.text import safe_text
+from agentd.text import safe_text
 
 # Raspberry Pi OS 12 and newer, then older ones.
 BOOT_FILES: Final = (Path("boot/firmware/agentd.toml"), Path("boot/agentd.toml"))

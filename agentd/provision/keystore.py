@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from agentd.credentials import API_KEY, MAX_BYTES, SERVICE_ACCOUNT
+from agentd.config.credentials import API_KEY, MAX_BYTES, SERVICE_ACCOUNT
 from agentd.errors import AgentdError
 from agentd.named_files import FileRefused, read_bytes
 from agentd.provision.disk import Disk

@@ -15,12 +15,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from agentd.credentials import API_KEY, MAX_BYTES, SERVICE_ACCOUNT
+from agentd.config.credentials import API_KEY, MAX_BYTES, SERVICE_ACCOUNT
 from agentd.errors import EXIT_FAILURE, EXIT_OK, AgentdError
 from agentd.named_files import FileRefused, read_bytes, read_json
 from agentd.provision.disk import Disk
 from agentd.provision.keystore import CommandFailed, KeyStore, StoreFailed
-from agentd.service.text import safe_text
+from agentd.text import safe_text
 
 _KEY: Final = re.compile(r"[A-Za-z0-9._~+/=-]+")
 _ABOUT: Final = """\

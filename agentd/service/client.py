@@ -10,8 +10,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from agentd.errors import ControlError
-from agentd.service.text import safe_document
 from agentd.state.paths import runtime_directory
+from agentd.text import safe_document
 
 SERVICE_DIRECTORY = Path("/run/agentd")
 SOCKET_NAME = "control.sock"

@@ -22,7 +22,7 @@ from agentd.events import Commanded, CommandRefused, ControlUnavailable, Emit
 from agentd.service import rpc
 from agentd.service.peers import Peer, control_group, may_command, peer_of
 from agentd.service.places import NoPlace, Places
-from agentd.service.text import safe_text
+from agentd.text import safe_text
 from agentd.waiting import wait_for_event
 
 MAX_CLIENTS = 16

@@ -12,7 +12,7 @@ from hashlib import sha256
 from agentd.clock import WallTime
 from agentd.events import Event
 from agentd.service.catalog import MESSAGE_IDS
-from agentd.service.text import VALUE_LIMIT, filled, json_text, safe_text
+from agentd.text import VALUE_LIMIT, filled, json_text, safe_text
 
 MESSAGE_LIMIT = 1000
 DETAIL_LIMIT = 16_384

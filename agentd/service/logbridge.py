@@ -19,7 +19,7 @@ from typing import Any
 
 from agentd.service.entry import DETAIL_LIMIT, Entry
 from agentd.service.journal import Journal
-from agentd.service.text import safe_text
+from agentd.text import safe_text
 
 LIBRARY_LEVEL = logging.WARNING
 # Their warnings are about what we handle and log ourselves.

@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping
 
 from agentd.clock import Clock
 from agentd.events import Emit, Starving
-from agentd.service.text import safe_text
 from agentd.service.watchdog import Evidence, Watchdog
+from agentd.text import safe_text
 from agentd.waiting import wait_for_event
 
 BEATS_PER_PERIOD = 3  # two may be late before systemd loses patience

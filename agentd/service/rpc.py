@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from agentd.service.text import safe_text
+from agentd.text import safe_text
 
 MAX_LINE_BYTES = 65_536
 NAME_CHARS = 40  # of a parameter that nobody knows, in the answer

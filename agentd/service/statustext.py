@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeGuard
 
-from agentd.service.text import counted
+from agentd.text import counted
 
 
 def status_sentence(status: Mapping[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agentd.config import Vad
+from agentd.config.settings import Vad
 from agentd.vad.cascade import AGGRESSIVENESS, CascadeDetector
 from agentd.vad.silero import Model, SileroDetector, load_model
 from agentd.vad.webrtc import Detector, WebrtcDetector, WebrtcModel

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from agentd.audio import formats
-from agentd.config import Vad
+from agentd.config.settings import Vad
 from agentd.events import Emit, Frame, Speech, UtteranceEnded, UtteranceHeard
 from agentd.vad.choose import choose_detector
 from agentd.vad.gate import Gate, GateSettings

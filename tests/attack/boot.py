@@ -8,7 +8,7 @@ import random
 import tempfile
 from pathlib import Path
 
-from agentd import config_files
+from agentd.config import files as config_files
 from agentd.errors import ConfigError
 from agentd.provision import firstboot
 from tests.attack import settings_files, values

@@ -23,9 +23,9 @@ from google.genai.live import AsyncSession
 from agentd import events as e
 from agentd.clock import WallTime
 from agentd.live import commands as c
+from agentd.live.connection import LinkFailed
 from agentd.live.failures import Failure, Kind, Phase
-from agentd.live.genai_link import GenaiLink
-from agentd.live.link import LinkFailed
+from agentd.live.google.connection import GenaiLink
 from agentd.live.machine import HOLDING, State
 from agentd.live.messages import Audio, ClientMessage
 from agentd.service.entry import entry_of, journal_fields, json_line, text_line

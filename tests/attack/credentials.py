@@ -8,14 +8,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from agentd.config import Settings
-from agentd.credentials import API_KEY, SERVICE_ACCOUNT, find_credentials
+from agentd.config.credentials import API_KEY, SERVICE_ACCOUNT, find_credentials
+from agentd.config.settings import Settings
 from agentd.errors import CredentialError
-from agentd.live.connection import GenaiConnector
-from agentd.live.dial_errors import dial_failure
 from agentd.live.failures import Phase
-from agentd.live.tools import Toolbox
-from agentd.service.text import safe_text
+from agentd.live.google.connector import GenaiConnector
+from agentd.live.google.dial_errors import dial_failure
+from agentd.live.toolbox import Toolbox
+from agentd.text import safe_text
 from tests.attack import frames, values
 from tests.attack.target import Case, Step, assert_harmless
 

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from agentd.config import Settings
-from agentd.credentials import Credentials
-from agentd.emulator.certs import load_pem, make_authority, make_leaf, server_context
+from agentd.config.credentials import Credentials
+from agentd.config.settings import Settings
 from agentd.live.commands import SetupPlan
-from agentd.live.connection import GenaiConnector
-from agentd.live.link import LinkFailed
-from agentd.live.tools import Toolbox
-from agentd.service.text import safe_text
+from agentd.live.connection import LinkFailed
+from agentd.live.google.connector import GenaiConnector
+from agentd.live.toolbox import Toolbox
+from agentd.text import safe_text
+from live_emulator.certs import load_pem, make_authority, make_leaf, server_context
 from tests.attack import values
 from tests.attack.target import Case, Step, assert_harmless
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from agentd.demo.room import write_user
 from agentd.demo.script import SPEECH_DIRECTORY
-from agentd.emulator.control import ControlClient as ServiceControl
+from live_emulator.control import ControlClient as ServiceControl
 from tests.e2e.driver import (
     DEADLINE_S,
     PLAIN,

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from agentd.emulator.scenario import Scenario, shipped_scenarios
+from live_emulator.scenario import Scenario, shipped_scenarios
 from tests.attack.house import (
     Measured,
     Service,

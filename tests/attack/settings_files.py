@@ -8,8 +8,8 @@ import random
 import tempfile
 from pathlib import Path
 
-from agentd.cli import main
-from agentd.config_fields import walk_fields
+from agentd.cli.main import main
+from agentd.config.fields import walk_fields
 from agentd.errors import EXIT_CONFIG, EXIT_OK
 from tests.attack import values
 from tests.attack.target import Case, Step, assert_plain

@@ -11,10 +11,10 @@ from agentd.audio import formats
 from agentd.audio.capture import Microphone
 from agentd.audio.playback import Player
 from agentd.clock import SystemClock
-from agentd.config import Audio
+from agentd.config.settings import Audio
 from agentd.events import CaptureBack, Event, Frame, PlaybackBack, PlaybackMark
+from rig.sound import SoundRig
 from tests.audio.waiting import running, until
-from tests.rig.sound import SoundRig
 
 Body = Callable[["Bench"], Coroutine[Any, Any, None]]
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import pytest
 
-from agentd.audio import echo
+from agentd.audio.echo import policy as echo
 from agentd.events import EndReason
 from tests.e2e.sounds import EDGE_S, MIC_HZ, needs_words, samples, words
 
@@ -22,8 +22,8 @@ if not echo.is_installed():
 
 import numpy as np
 
-from tests.rig.air import Air, Way, acoustic_settings, scene
-from tests.rig.room import synthetic
+from rig.air import Air, Way, acoustic_settings, scene
+from rig.room import synthetic
 
 pytestmark = needs_words
 

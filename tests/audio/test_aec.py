@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from agentd.audio import echo, formats
-from agentd.audio.echo import Known
-from agentd.config import Audio
+from agentd.audio import formats
+from agentd.audio.echo import policy as echo
+from agentd.audio.echo.policy import Known
+from agentd.config.settings import Audio
 from agentd.events import Frame
 
 if not echo.is_installed():
@@ -14,9 +15,9 @@ if not echo.is_installed():
 
 import numpy as np
 
-from agentd.audio.aec import WebrtcCanceller
-from agentd.audio.far_end import LEAD_S, Samples
-from tests.rig.room import synthetic
+from agentd.audio.echo.far_end import LEAD_S, Samples
+from agentd.audio.echo.webrtc import WebrtcCanceller
+from rig.room import synthetic
 
 BEGIN_S = 50.0
 ECHO_MS = 90

@@ -25,10 +25,10 @@ from agentd.events import (
     ReplyCancelled,
     ReplyComplete,
 )
+from rig import exclusive
+from rig.sound import SoundRig
 from tests.audio.bench import Bench, run, tone
 from tests.audio.waiting import until
-from tests.rig import exclusive
-from tests.rig.sound import SoundRig
 
 pytestmark = pytest.mark.rig
 

@@ -12,7 +12,7 @@ from agentd.audio import formats
 from agentd.audio.capture import Microphone, SampleClock
 from agentd.audio.fakes import FakeCapture
 from agentd.clock import FakeClock, SystemClock
-from agentd.config import Audio
+from agentd.config.settings import Audio
 from agentd.errors import CaptureLost as CaptureLostError
 from agentd.errors import DeviceBusy, DeviceNotFound, DeviceWedged
 from agentd.events import (

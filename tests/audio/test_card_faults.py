@@ -39,10 +39,10 @@ from agentd.events import (
     StreamWedged,
     Underrun,
 )
+from rig.card import MISSING, REASON, Card
+from rig.sound import SoundRig
 from tests.audio.bench import Bench, run, tone
 from tests.audio.waiting import until
-from tests.rig.card import MISSING, REASON, Card
-from tests.rig.sound import SoundRig
 
 pytestmark = [pytest.mark.rig, pytest.mark.skipif(MISSING, reason=REASON)]
 

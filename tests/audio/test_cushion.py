@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentd.audio import formats
-from agentd.audio.cushion import Cushion, Drained, Gap, Note, Progress, Started
+from agentd.audio.jitter import Cushion, Drained, Gap, Note, Progress, Started
 
 PERIOD = 480  # 20 ms
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from agentd.audio import echo
+from agentd.audio.echo import policy as echo
 
 if not echo.is_installed():
     pytest.skip("extra `aec` is not installed", allow_module_level=True)
 
 import numpy as np
 
-from agentd.audio.double_talk import FIRST, WINDOW, Bands, DoubleTalk, Samples, Without
+from agentd.audio.echo.double_talk import FIRST, WINDOW, Bands, DoubleTalk, Samples, Without
 
 SILENCE = np.zeros(320, np.int16)
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from agentd.audio import echo, formats
-from agentd.audio.echo import EchoCanceller, EchoMode, choose, measured_attenuation_db
+from agentd.audio import formats
+from agentd.audio.echo import policy as echo
+from agentd.audio.echo.policy import EchoCanceller, EchoMode, choose, measured_attenuation_db
 from agentd.audio.fakes import FakeCanceller, FakeCapture, FakePlayback
-from agentd.audio.sound import Outlets, Sound, is_half_duplex
 from agentd.clock import FakeClock
-from agentd.config import Audio, Settings
+from agentd.config.settings import Audio, Settings
 from agentd.errors import CaptureLost as CaptureLostError
 from agentd.events import (
     CaptureLost,
@@ -28,6 +28,7 @@ from agentd.events import (
     UtteranceEnded,
     UtteranceStarted,
 )
+from agentd.sound import Outlets, Sound, is_half_duplex
 from tests.audio.waiting import running, until
 
 # ── the decision ──────────────────────────────────────────────────────────────────────────────

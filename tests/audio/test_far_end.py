@@ -8,7 +8,7 @@ import pytest
 
 np = pytest.importorskip("numpy", reason="extra `aec` is not installed")
 
-from agentd.audio.far_end import (  # noqa: E402
+from agentd.audio.echo.far_end import (
     LEAD_S,
     MOST_S,
     RATE_HZ,

@@ -15,7 +15,7 @@ from agentd.audio.devices import open_devices
 from agentd.audio.files import FileCapture, FilePlayback, Timeline
 from agentd.audio.playback import Player
 from agentd.clock import FakeClock, SystemClock
-from agentd.config import Audio
+from agentd.config.settings import Audio
 from agentd.errors import DeviceNotFound
 from agentd.events import (
     Event,

@@ -25,7 +25,7 @@ from agentd.audio.pipes import (
 )
 from agentd.audio.wav import WavWriter
 from agentd.clock import FakeClock
-from agentd.config import Audio
+from agentd.config.settings import Audio
 from agentd.errors import AudioError, CaptureLost, DeviceNotFound, PlaybackLost
 from tests.audio.waiting import running, until
 

@@ -12,7 +12,7 @@ from agentd.audio import formats
 from agentd.audio.fakes import FakePlayback
 from agentd.audio.playback import Player
 from agentd.clock import FakeClock
-from agentd.config import Audio
+from agentd.config.settings import Audio
 from agentd.errors import DeviceNotFound, DeviceWedged
 from agentd.errors import PlaybackLost as PlaybackLostError
 from agentd.events import (

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from agentd.audio.playout import PlayoutClock
+from agentd.audio.echo.playout import PlayoutClock
 
 PERIOD = 720  # 30 ms
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from agentd.audio import echo
+from agentd.audio.echo import policy as echo
 
 if not echo.is_installed():
     pytest.skip("extra `aec` is not installed", allow_module_level=True)
 
 import numpy as np
 
-from agentd.audio.echo import Known
-from agentd.audio.far_end import Samples
-from agentd.audio.settling import LEAST_FRAMES, LINGERS_FRAMES, MOST_FRAMES, Settling
+from agentd.audio.echo.far_end import Samples
+from agentd.audio.echo.policy import Known
+from agentd.audio.echo.settling import LEAST_FRAMES, LINGERS_FRAMES, MOST_FRAMES, Settling
 
 SILENCE = np.zeros(320, np.int16)
 

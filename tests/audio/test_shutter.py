@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agentd.audio.shutter import Shutter
+from agentd.audio.echo.half_duplex import Shutter
 
 TAIL_S = 0.3
 

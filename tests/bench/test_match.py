@@ -10,7 +10,7 @@ import pytest
 from benchmarks.match import BLOCK, Wire, best_place, find
 from benchmarks.measure_breaks import silent_ms_inside
 from benchmarks.speech import RATE_HZ, Clip, Samples, active_span
-from tests.rig.recording import Track
+from rig.recording import Track
 
 
 def noise(seconds: float, seed: int = 1, amplitude: float = 3000.0) -> Samples:

@@ -16,16 +16,16 @@ from typing import Any, TypeVar
 
 from agentd import events as e
 from agentd.clock import Clock, SystemClock
-from agentd.config import Settings
-from agentd.emulator import Emulator, EmulatorOptions
-from agentd.emulator.record import Entry
+from agentd.config.settings import Settings
 from agentd.live.commands import SetupPlan
-from agentd.live.connection import GenaiConnector
-from agentd.live.link import Connector, Link
+from agentd.live.connection import Connector, Link
+from agentd.live.google.connector import GenaiConnector
 from agentd.live.messages import ClientMessage, ServerMessage
 from agentd.live.session import LiveSession
 from agentd.live.store import ConversationStore, MemoryStore
-from agentd.live.tools import Tool, Toolbox
+from agentd.live.toolbox import Tool, Toolbox
+from live_emulator import Emulator, EmulatorOptions
+from live_emulator.record import Entry
 from tests.emulator.clients import environment
 
 SCALE = 10.0

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from agentd import events as e
-from agentd.emulator.reasons import GO_AWAY
-from agentd.emulator.scenario import Scenario, ScriptedCall, ScriptedTurn
-from agentd.live.tools import Tool
+from agentd.live.toolbox import Tool
+from live_emulator.reasons import GO_AWAY
+from live_emulator.scenario import Scenario, ScriptedCall, ScriptedTurn
 from tests.continuity.household import BACKENDS, Household, household, run
 from tests.continuity.report import Report
 

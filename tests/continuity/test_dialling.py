@@ -12,9 +12,9 @@ import pytest
 
 from agentd import events as e
 from agentd.clock import SystemClock, WallTime
+from rig.relay import Relay
 from tests.continuity.household import Household, Tables, household, run
 from tests.continuity.report import Report
-from tests.rig.relay import Relay
 
 PATIENT: Tables = {
     "live": {"connect_timeout_s": 120.0, "setup_timeout_s": 120.0, "reply_timeout_s": 300.0},
@@ -133,7 +133,7 @@ def test_a_half_open_connection_is_found(moment: str, report: Report) -> None:
     }
 
     async def main() -> None:
-        from agentd.emulator import Emulator, EmulatorOptions
+        from live_emulator import Emulator, EmulatorOptions
 
         options = EmulatorOptions(
             time_scale=10.0, tone_s=0.5, reply="tone", resume_while_open="takeover"
@@ -280,7 +280,7 @@ def test_a_name_that_cannot_be_resolved_is_tried_again(report: Report) -> None:
     """Without DNS it backs off; when names resolve again it resumes."""
 
     async def main() -> None:
-        from agentd.emulator import Emulator, EmulatorOptions
+        from live_emulator import Emulator, EmulatorOptions
 
         names = Names("service.example")
         options = EmulatorOptions(time_scale=30.0, tone_s=0.5, reply="tone", san=(names.host,))

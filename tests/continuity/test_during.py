@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from agentd import events as e
-from agentd.config import Settings
-from agentd.emulator.record import Entry
-from agentd.emulator.scenario import Scenario, ScriptedCall, ScriptedTurn
-from agentd.live.tools import Tool
+from agentd.config.settings import Settings
+from agentd.live.toolbox import Tool
+from live_emulator.record import Entry
+from live_emulator.scenario import Scenario, ScriptedCall, ScriptedTurn
 from tests.continuity.household import BACKENDS, DEVELOPER, VERTEX, Household, household, run
 from tests.continuity.report import Report
 

@@ -17,13 +17,13 @@ from typing import Any
 
 import pytest
 
-from agentd.emulator import Emulator, EmulatorOptions
-from agentd.emulator.record import Entry
+from live_emulator import Emulator, EmulatorOptions
+from live_emulator.record import Entry
+from rig.netns import SERVICE_V4, SERVICE_V6, Uplinks
 from tests.continuity.household import run
 from tests.continuity.report import Report, Row
 from tests.e2e.driver import Config, Speaker, files, home, merged
 from tests.e2e.sounds import Room, needs_words
-from tests.rig.netns import SERVICE_V4, SERVICE_V6, Uplinks
 
 pytestmark = [pytest.mark.netns, needs_words]
 

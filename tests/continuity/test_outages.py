@@ -10,15 +10,15 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from agentd import events as e
-from agentd.emulator import Emulator, EmulatorOptions
 from agentd.live.machine import State
 from agentd.net.kernel import NetlinkKernel
 from agentd.net.monitor import NetworkMonitor
+from live_emulator import Emulator, EmulatorOptions
+from rig.netns import SERVICE_V4, Uplinks
+from rig.relay import Quality, Relay
 from tests.continuity.household import BACKENDS, Household, Tables, household, run
 from tests.continuity.report import Report, Row
 from tests.live.world import NO_ROUTE, World, settings
-from tests.rig.netns import SERVICE_V4, Uplinks
-from tests.rig.relay import Quality, Relay
 
 OUTAGES = [(30.0, 10.0, 20.0)]
 if os.environ.get("AGENTD_CONTINUITY") == "full":

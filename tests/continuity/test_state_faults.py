@@ -17,8 +17,8 @@ import pytest
 
 from agentd import events as e
 from agentd.clock import Clock, SystemClock, WallTime
-from agentd.emulator import Emulator, EmulatorOptions
 from agentd.state.store import StateStore
+from live_emulator import Emulator, EmulatorOptions
 from tests.continuity.household import BACKENDS, SCALE, Household, household, run
 from tests.continuity.report import Report, Row
 from tests.e2e.driver import Speaker, files, home

@@ -12,7 +12,7 @@ import pytest
 from agentd.audio.offset import shift
 from agentd.demo.report import Delivery, check
 from agentd.demo.script import Line
-from agentd.emulator import Utterance
+from live_emulator import Utterance
 
 HZ = 16_000
 LINES = (Line(1.0, ("a",), ""), Line(3.0, ("b",), ""))

@@ -60,7 +60,7 @@ def test_without_rich_plain_lines_do(
 ) -> None:
     """On a terminal, too."""
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setattr("agentd.terminal.can_be_painted", lambda _stream: True)
+    monkeypatch.setattr("agentd.service.terminal.can_be_painted", lambda _stream: True)
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
     screen = open_screen()
     screen.line(1.0, "you", "hello")

@@ -10,7 +10,7 @@ import pytest
 
 from agentd import events as e
 from agentd.clock import FakeClock, SystemClock
-from agentd.config import GpioPins
+from agentd.config.settings import GpioPins
 from agentd.device.button import Button, Contact
 from agentd.device.gestures import Action
 from agentd.device.state import Facts

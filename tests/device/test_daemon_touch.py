@@ -18,15 +18,15 @@ from gpiozero.pins.mock import MockPWMPin
 
 from agentd import events as e
 from agentd.clock import SystemClock
-from agentd.config_files import Loaded, parse
+from agentd.config.files import Loaded, parse
 from agentd.daemon import Daemon, Parts
 from agentd.demo.room import write_user
 from agentd.demo.script import SPEECH_DIRECTORY, Line
 from agentd.device.leds import NoLights
-from agentd.emulator import Emulator, EmulatorOptions
 from agentd.service.journal import Journal
 from agentd.service.notify import Notifier
 from agentd.service.outlets import MemoryOutlet
+from live_emulator import Emulator, EmulatorOptions
 from tests.e2e.sounds import needs_words
 
 pytestmark = [needs_words, pytest.mark.slow]

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from agentd.audio import sounds
-from agentd.config import GpioPins
-from agentd.config_files import parse
+from agentd.config.files import parse
+from agentd.config.settings import GpioPins
+from agentd.device import earcons as sounds
 from agentd.device.patterns import LISTENING_FLOOR
 
 ROOT = Path(__file__).parents[2]

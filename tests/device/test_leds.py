@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from agentd.clock import FakeClock
-from agentd.config import GpioPins
+from agentd.config.settings import GpioPins
 from agentd.device.gpio import advise, open_factory
 from agentd.device.leds import (
     GpioLights,
@@ -39,7 +39,7 @@ def level(chip: Any, pin: int) -> float:
 def test_nothing_configured() -> None:
     """No pins: no lights, no complaint, and gpiozero is not even imported."""
     code = (
-        "import sys; from agentd.config import GpioPins;"
+        "import sys; from agentd.config.settings import GpioPins;"
         "from agentd.device.leds import open_lights, turn_off;"
         "print(type(open_lights(GpioPins(), print)).__name__); turn_off(GpioPins());"
         "print('gpiozero' in sys.modules)"

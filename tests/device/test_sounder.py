@@ -10,9 +10,9 @@ from datetime import UTC
 import pytest
 
 from agentd import events as e
-from agentd.audio.sounds import ClipLibrary
 from agentd.clock import FakeClock
-from agentd.config import Sounds
+from agentd.config.settings import Sounds
+from agentd.device.earcons import ClipLibrary
 from agentd.device.facts import Facts
 from agentd.device.sounder import QUEUE_LENGTH, RING_GAP_S, Sounder
 from tests.device.builders import (

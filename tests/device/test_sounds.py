@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from agentd import events as e
-from agentd.audio import sounds as s
-from agentd.config import Sounds
+from agentd.config.settings import Sounds
+from agentd.device import earcons as s
 from agentd.device.state import Derived, DeviceState, Facts, derive
 from tests.device.builders import (
     CONFIG,

@@ -9,14 +9,14 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from agentd.clock import FakeClock
-from agentd.config import Settings
+from agentd.config.settings import Settings
 from agentd.device.guarded import QUESTIONS
 from agentd.device.mute import Mute
 from agentd.device.ringer import Ringer
-from agentd.device.tools import DeviceTools
 from agentd.device.volume import SoftwareVolume, Volume
 from agentd.events import Event
-from agentd.live.tools import Tool, Toolbox
+from agentd.live.toolbox import Tool, Toolbox
+from agentd.tools.device import DeviceTools
 from tests.device.memory import MemoryStore
 
 pytestmark = pytest.mark.anyio

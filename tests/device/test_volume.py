@@ -27,8 +27,8 @@ from agentd.device.volume import (
 )
 from agentd.errors import AudioError
 from agentd.events import Event, VolumeChanged
+from rig.sound import SoundRig
 from tests.device.memory import MemoryStore
-from tests.rig.sound import SoundRig
 
 pytestmark = pytest.mark.anyio
 

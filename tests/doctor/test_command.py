@@ -20,9 +20,9 @@ from agentd.demo.script import SPEECH_DIRECTORY, Line
 from agentd.doctor import findings as f
 from agentd.doctor import live
 from agentd.doctor.loopback import Witness, judge
-from agentd.emulator import Emulator, EmulatorOptions
+from live_emulator import Emulator, EmulatorOptions
+from rig.sound import SoundRig
 from tests.e2e.sounds import needs_words
-from tests.rig.sound import SoundRig
 
 KEY = "AIza-this-key-must-never-be-seen"
 ROOT = Path(__file__).parents[2]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from agentd.cli import COMMANDS
-from agentd.config_fields import walk_fields
+from agentd.cli.main import COMMANDS
+from agentd.config.fields import walk_fields
 from agentd.events import event_types
 
 PAGE = (Path(__file__).parents[2] / "docs" / "troubleshooting.md").read_text(encoding="utf-8")

@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 
 from agentd.clock import FakeClock, SystemClock, WallTime
-from agentd.config import Settings
-from agentd.credentials import Credentials
+from agentd.config.credentials import Credentials
+from agentd.config.settings import Settings
 from agentd.doctor import endpoint
 from agentd.doctor.findings import Finding, Result
-from agentd.emulator import Emulator, EmulatorOptions
-from agentd.live.connection import GenaiConnector
-from agentd.live.tools import Toolbox
+from agentd.live.google.connector import GenaiConnector
+from agentd.live.toolbox import Toolbox
 from agentd.net.way import DIRECT
-from tests.rig.netns import Namespace, reason_to_skip
+from live_emulator import Emulator, EmulatorOptions
+from rig.netns import Namespace, reason_to_skip
 
 PROXIES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY")
 KEY = "AIza-this-key-must-never-be-seen"

@@ -17,15 +17,15 @@ import pytest
 from agentd.audio import formats
 from agentd.audio.cards import DeviceInfo
 from agentd.audio.devices import CaptureDevice, Deliver, PlaybackDevice, open_devices
-from agentd.audio.echo import ECHO_DOCUMENT
+from agentd.audio.echo.policy import ECHO_DOCUMENT
 from agentd.clock import Clock, SystemClock
-from agentd.config import Audio, Settings, Vad
+from agentd.config.settings import Audio, Settings, Vad
 from agentd.doctor import hearing, room, sweep
 from agentd.doctor.examine import Examination, Machine
 from agentd.doctor.findings import Finding, Result
 from agentd.errors import DeviceBusy
 from agentd.state.store import StateStore
-from tests.rig.sound import SoundRig
+from rig.sound import SoundRig
 
 
 def noise(seconds: float, amplitude: float) -> bytes:

@@ -18,7 +18,7 @@ import gpiozero
 import pytest
 from gpiozero.pins.mock import MockFactory
 
-from agentd.config import GpioPins
+from agentd.config.settings import GpioPins
 from agentd.doctor import cards, system
 from agentd.doctor.findings import Finding, Result
 from tests.live.test_vertex_auth import account
@@ -120,7 +120,7 @@ def as_nobody(expression: str) -> str:
     )
     # The checkout may lie where nobody may look: everything is imported before.
     drop = (
-        "import os, sys, agentd.doctor.system, agentd.doctor.cards, agentd.config\n"
+        "import os, sys, agentd.doctor.system, agentd.doctor.cards, agentd.config.settings\n"
         "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
     )
     done = subprocess.run(

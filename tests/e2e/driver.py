@@ -21,10 +21,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from agentd.emulator import Emulator
 from agentd.service.client import SOCKET_NAME, ControlClient
-from tests.rig.recording import Recorder
-from tests.rig.sound import SoundRig
+from live_emulator import Emulator
+from rig.recording import Recorder
+from rig.sound import SoundRig
 
 DEADLINE_S = 60.0
 """For everything that is waited for: the machine may be busy with something else."""

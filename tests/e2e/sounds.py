@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from agentd.audio.wav import read_header
 from agentd.demo.room import read_mono, write_user
 from agentd.demo.script import SPEECH_DIRECTORY, Line
-from agentd.emulator import Utterance
-from tests.rig.hearing import best_place
+from live_emulator import Utterance
+from rig.hearing import best_place
 
 MIC_HZ = 16_000
 SPK_HZ = 24_000

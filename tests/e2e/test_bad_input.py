@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from agentd.commands import describe
-from agentd.emulator import Emulator, EmulatorOptions
+from agentd.cli.commands import describe
 from agentd.service.client import SOCKET_NAME, CallFailed
+from live_emulator import Emulator, EmulatorOptions
+from rig.sound import SoundRig
 from tests.e2e.driver import (
     PLAIN,
     Home,
@@ -27,7 +28,6 @@ from tests.e2e.driver import (
     speaking,
 )
 from tests.e2e.sounds import Room, needs_words, word
-from tests.rig.sound import SoundRig
 
 pytestmark = pytest.mark.slow
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from agentd.emulator import Emulator, EmulatorOptions
+from live_emulator import Emulator, EmulatorOptions
+from rig.sound import SoundRig
 from tests.e2e.driver import home, recording, run, show, speaking
 from tests.e2e.sounds import needs_words, word
-from tests.rig.sound import SoundRig
 
 pytestmark = [pytest.mark.rig, pytest.mark.slow, needs_words]
 

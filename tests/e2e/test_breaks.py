@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agentd.emulator import Emulator, EmulatorOptions
+from live_emulator import Emulator, EmulatorOptions
 from tests.e2e.driver import Speaker, files, home, run, show, speaking
 from tests.e2e.sounds import Room, needs_words
 

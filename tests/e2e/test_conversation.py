@@ -12,18 +12,21 @@ import pytest
 
 from agentd import events
 from agentd.clock import SystemClock
-from agentd.config_files import Loaded, parse
+from agentd.config.files import Loaded, parse
 from agentd.daemon import Daemon, Parts
 from agentd.device.patterns import LightKind, Look
-from agentd.emulator import Emulator, EmulatorOptions
 from agentd.live.commands import SetupPlan
-from agentd.live.connection import GenaiConnector
-from agentd.live.link import Connector, Link
+from agentd.live.connection import Connector, Link
+from agentd.live.google.connector import GenaiConnector
 from agentd.live.messages import Audio, ClientMessage, ServerMessage
-from agentd.live.tools import Toolbox
+from agentd.live.toolbox import Toolbox
 from agentd.service.journal import Journal
 from agentd.service.notify import Notifier
 from agentd.service.outlets import MemoryOutlet
+from live_emulator import Emulator, EmulatorOptions
+from rig.hearing import heard_share
+from rig.recording import Recorder
+from rig.sound import SoundRig
 from tests.e2e.driver import (
     API_KEY,
     DEADLINE_S,
@@ -39,9 +42,6 @@ from tests.e2e.driver import (
     speaking,
 )
 from tests.e2e.sounds import SPK_HZ, Room, match, needs_words, samples, seconds, word
-from tests.rig.hearing import heard_share
-from tests.rig.recording import Recorder
-from tests.rig.sound import SoundRig
 
 pytestmark = [pytest.mark.slow, needs_words]
 

@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agentd.audio import echo
-from agentd.emulator import Emulator, EmulatorOptions
+from agentd.audio.echo import policy as echo
+from live_emulator import Emulator, EmulatorOptions
+from rig import room
+from rig.recording import Recorder, Track, level_dbfs
+from rig.sound import SoundRig
 from tests.e2e.driver import Config, Speaker, home, merged, recording, run, show, speaking
 from tests.e2e.sounds import MIC_HZ, SPK_HZ, match, needs_words, samples, seconds, word, words
-from tests.rig import room
-from tests.rig.recording import Recorder, Track, level_dbfs
-from tests.rig.sound import SoundRig
 
 pytestmark = [
     pytest.mark.rig,

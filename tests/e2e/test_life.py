@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from agentd.emulator import Emulator, EmulatorOptions
+from live_emulator import Emulator, EmulatorOptions
+from rig.sound import SoundRig
 from tests.e2e.driver import Home, Speaker, files, home, run, show, speaking
 from tests.e2e.sounds import Room
-from tests.rig.sound import SoundRig
 
 pytestmark = pytest.mark.slow
 

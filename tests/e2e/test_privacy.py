@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agentd.emulator import Emulator, EmulatorOptions
+from live_emulator import Emulator, EmulatorOptions
 from tests.e2e.driver import API_KEY, files, home, run, speaking
 from tests.e2e.sounds import Room, needs_words
 from tests.e2e.test_life import handles_issued

@@ -12,7 +12,7 @@ from typing import Any
 from google.auth.credentials import Credentials
 from websockets.asyncio.client import ClientConnection, connect
 
-from agentd.emulator import Emulator, EmulatorOptions
+from live_emulator import Emulator, EmulatorOptions
 from tests.emulator.harness import MANUAL, MODEL, blob
 
 DEVELOPER = "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent"

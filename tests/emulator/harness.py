@@ -9,17 +9,17 @@ from array import array
 from functools import lru_cache
 from typing import Any
 
-from agentd.emulator.clock import ManualClock
-from agentd.emulator.connection import LiveConnection
-from agentd.emulator.effects import Close, Note, Reset, Send, SendRaw, Serverwide, Utterance
-from agentd.emulator.faults import FaultSchedule, make_fault
-from agentd.emulator.handshake import Admission, AuthForm, Credential
-from agentd.emulator.models import Backend
-from agentd.emulator.opening import Service
-from agentd.emulator.options import EmulatorOptions
-from agentd.emulator.scenario import read_scenario
-from agentd.emulator.sessions import SessionStore
-from agentd.emulator.wire import message_kind
+from live_emulator.clock import ManualClock
+from live_emulator.connection import LiveConnection
+from live_emulator.effects import Close, Note, Reset, Send, SendRaw, Serverwide, Utterance
+from live_emulator.faults import FaultSchedule, make_fault
+from live_emulator.handshake import Admission, AuthForm, Credential
+from live_emulator.models import Backend
+from live_emulator.opening import Service
+from live_emulator.options import EmulatorOptions
+from live_emulator.scenario import read_scenario
+from live_emulator.sessions import SessionStore
+from live_emulator.wire import message_kind
 
 MODEL = "gemini-3.8-live"
 KEY = Credential(AuthForm.API_KEY, "key")

@@ -11,18 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentd.emulator.activity import EnergyGate, SpeechEnded, SpeechStarted
-from agentd.emulator.audio import (
-    level_dbfs,
-    pcm_of,
-    read_wav,
-    resample,
-    samples_of,
-    tone,
-    wav_bytes,
-)
-from agentd.emulator.replies import pieces
-from agentd.emulator.setup import ActivityDetection
+from live_emulator.activity import EnergyGate, SpeechEnded, SpeechStarted
+from live_emulator.audio import level_dbfs, pcm_of, read_wav, resample, samples_of, tone, wav_bytes
+from live_emulator.replies import pieces
+from live_emulator.setup import ActivityDetection
 from tests.emulator.harness import silence, voice
 
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentd.emulator.clock import ManualClock
-from agentd.emulator.effects import Flood, Reset, Send, SendBytes
-from agentd.emulator.faults import (
+from live_emulator.clock import ManualClock
+from live_emulator.effects import Flood, Reset, Send, SendBytes
+from live_emulator.faults import (
     ACTIONS,
     CONNECT_ACTIONS,
     MOMENTS,
@@ -24,8 +24,8 @@ from agentd.emulator.faults import (
     parse_seconds,
     parse_trigger,
 )
-from agentd.emulator.options import EmulatorOptions, with_scenario
-from agentd.emulator.scenario import Scenario, load_scenario, read_scenario, shipped_scenarios
+from live_emulator.options import EmulatorOptions, with_scenario
+from live_emulator.scenario import Scenario, load_scenario, read_scenario, shipped_scenarios
 from tests.emulator.harness import Peer, blob, kinds, make_service, voice
 
 

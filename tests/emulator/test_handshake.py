@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agentd.emulator.handshake import (
+from live_emulator.handshake import (
     Admission,
     AuthForm,
     Credential,
@@ -12,7 +12,7 @@ from agentd.emulator.handshake import (
     admit,
     read_credential,
 )
-from agentd.emulator.models import Backend
+from live_emulator.models import Backend
 
 DEV = "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent"
 VERTEX = "/ws/google.cloud.aiplatform.v1beta1.LlmBidiService/BidiGenerateContent"

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentd.emulator.clock import ManualClock
-from agentd.emulator.handshake import AuthForm, Credential
-from agentd.emulator.models import Backend
-from agentd.emulator.options import EmulatorOptions
-from agentd.emulator.sessions import (
+from live_emulator.clock import ManualClock
+from live_emulator.handshake import AuthForm, Credential
+from live_emulator.models import Backend
+from live_emulator.options import EmulatorOptions
+from live_emulator.sessions import (
     HandleState,
     HistoryTurn,
     SessionStore,
@@ -220,7 +220,7 @@ def test_resuming_while_the_old_connection_is_open() -> None:
 )
 def test_poisoned_handles(mode: str, at_setup: list[Any], after_turn: list[Any]) -> None:
     """A poisoned handle is refused, or accepted and then closed or ignored at the first turn."""
-    from agentd.emulator.sessions import Poison
+    from live_emulator.sessions import Poison
 
     first = talked()
     first.hang_up()
@@ -513,7 +513,7 @@ def test_compression_drops_the_oldest_turns_at_the_trigger() -> None:
 
 def test_an_overflowing_window_closes_1007() -> None:
     """Without compression the window overflows with an invalid argument."""
-    from agentd.emulator.models import ModelInfo
+    from live_emulator.models import ModelInfo
 
     tiny = ModelInfo("tiny", window_tokens=60)
     peer = Peer(extra_models={"tiny": tiny})
@@ -547,7 +547,7 @@ def test_compression_always_keeps_a_user_turn_first(
 
 def test_a_window_that_overflows_with_the_answer_closes_too() -> None:
     """The answer counts as well: it is checked once it was spoken."""
-    from agentd.emulator.models import ModelInfo
+    from live_emulator.models import ModelInfo
 
     peer = Peer(extra_models={"tiny": ModelInfo("tiny", window_tokens=30)})
     peer.setup("tiny")
@@ -614,7 +614,7 @@ def test_a_restarted_emulator_still_knows_the_handles() -> None:
 
 def test_the_store_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Old sessions without a connection are forgotten beyond the limit; open ones never."""
-    monkeypatch.setattr("agentd.emulator.sessions.SESSIONS_KEPT", 3)
+    monkeypatch.setattr("live_emulator.sessions.SESSIONS_KEPT", 3)
     crowded = SessionStore(EmulatorOptions().handle_lifetime)
     busy = crowded.create(Backend.DEVELOPER, "m", 0.0)
     many = [crowded.issue(busy) for _ in range(40)]

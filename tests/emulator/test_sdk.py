@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from google.genai import errors, types
 
-from agentd.emulator import Emulator
-from agentd.emulator.audio import resample
+from live_emulator import Emulator
+from live_emulator.audio import resample
 from tests.emulator.clients import emulator, run, sdk
 from tests.emulator.harness import voice
 
@@ -165,7 +165,7 @@ def test_tools_text_and_context_through_the_sdk() -> None:
     """Tool calls, responses, client content and context updates as the SDK sends them."""
 
     async def main() -> None:
-        from agentd.emulator.scenario import read_scenario
+        from live_emulator.scenario import read_scenario
 
         script = read_scenario(
             {"turn": [{"tool_call": {"name": "lamp", "args": {"on": True}}, "say": "Lit."}]}

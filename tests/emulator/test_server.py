@@ -20,9 +20,9 @@ from websockets.exceptions import (
     WebSocketException,
 )
 
-from agentd.emulator import Emulator, EmulatorOptions, load_scenario
-from agentd.emulator.control import ControlClient, ControlError
-from agentd.emulator.faults import ACTIONS, CONNECT_ACTIONS, make_fault
+from live_emulator import Emulator, EmulatorOptions, load_scenario
+from live_emulator.control import ControlClient, ControlError
+from live_emulator.faults import ACTIONS, CONNECT_ACTIONS, make_fault
 from tests.emulator.clients import DEVELOPER, VERTEX, emulator, raw, run
 from tests.emulator.harness import handles, kinds, said, voice
 
@@ -599,7 +599,7 @@ def test_the_command_runs_a_scenario(tmp_path: Path) -> None:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "agentd.emulator",
+            "live_emulator",
             *("--scenario", str(scenario), "--control", str(control), "--ca-file", str(ca)),
             *("--fault", 'do = "close", code = 1012, on = "turnComplete"'),
             stdout=asyncio.subprocess.PIPE,
@@ -641,8 +641,8 @@ def test_the_command_names_mistakes(
     """A wrong argument is explained; the exit status is 2."""
     import argparse
 
-    from agentd.emulator.cli import add_arguments
-    from agentd.emulator.cli import run as run_command
+    from live_emulator.cli import add_arguments
+    from live_emulator.cli import run as run_command
 
     parser = argparse.ArgumentParser()
     add_arguments(parser)
@@ -655,8 +655,8 @@ def test_a_port_in_use_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
     import argparse
     import socket
 
-    from agentd.emulator.cli import add_arguments
-    from agentd.emulator.cli import run as run_command
+    from live_emulator.cli import add_arguments
+    from live_emulator.cli import run as run_command
 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         parser = argparse.ArgumentParser()

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from agentd.emulator.models import Backend, ModelInfo
-from agentd.emulator.setup import Setup, read_setup
-from agentd.emulator.wire import WireError, cut_reason
+from live_emulator.models import Backend, ModelInfo
+from live_emulator.setup import Setup, read_setup
+from live_emulator.wire import WireError, cut_reason
 
 DEV, VERTEX = Backend.DEVELOPER, Backend.VERTEX
 MODELS = {

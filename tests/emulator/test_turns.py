@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from agentd.emulator.audio import resample
-from agentd.emulator.clock import Agenda
-from agentd.emulator.models import Backend
-from agentd.emulator.turns import MOVES, Phase, TurnEngine
+from live_emulator.audio import resample
+from live_emulator.clock import Agenda
+from live_emulator.models import Backend
+from live_emulator.turns import MOVES, Phase, TurnEngine
 from tests.emulator.harness import (
     Peer,
     blob,
@@ -48,7 +48,7 @@ def ready(backend: Backend = Backend.DEVELOPER, model: str = V25, **given: Any) 
 
 def scripted(turns: list[dict[str, Any]], backend: Backend, **options: Any) -> Peer:
     """A connection to a service with a script."""
-    from agentd.emulator.clock import ManualClock
+    from live_emulator.clock import ManualClock
 
     clock = ManualClock()
     return Peer(make_service(clock, turns, **options), clock, backend)

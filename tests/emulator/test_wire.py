@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentd.emulator import wire
-from agentd.emulator.models import Backend
-from agentd.emulator.record import describe_inbound
-from agentd.emulator.setup import read_setup
+from live_emulator import wire
+from live_emulator.models import Backend
+from live_emulator.record import describe_inbound
+from live_emulator.setup import read_setup
 
 # What google-genai 3.4.0 was seen to put on the wire.
 SDK_VERTEX_SETUP = {

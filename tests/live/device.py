@@ -11,13 +11,13 @@ from typing import Any, Self, TypeVar
 
 from agentd import events as e
 from agentd.clock import Clock, SystemClock
-from agentd.config import Settings
-from agentd.credentials import Credentials
-from agentd.live.connection import GenaiConnector
-from agentd.live.link import Connector
+from agentd.config.credentials import Credentials
+from agentd.config.settings import Settings
+from agentd.live.connection import Connector
+from agentd.live.google.connector import GenaiConnector
 from agentd.live.session import LiveSession
 from agentd.live.store import MemoryStore
-from agentd.live.tools import Toolbox
+from agentd.live.toolbox import Toolbox
 from tests.live.world import pcm, settings
 
 DEADLINE_S = 20.0

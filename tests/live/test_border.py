@@ -23,16 +23,16 @@ from websockets.http11 import Response
 
 from agentd.errors import CredentialError
 from agentd.live.commands import SetupPlan
-from agentd.live.connection import api_version, endpoint, ignore_warnings_of_the_sdk
-from agentd.live.dial_errors import dial_failure
+from agentd.live.connection import LinkFailed
 from agentd.live.failures import Failure, Kind, Phase
-from agentd.live.frames import Excess
-from agentd.live.inbound import convert, sounds
-from agentd.live.link import LinkFailed
+from agentd.live.google.connector import api_version, endpoint, ignore_warnings_of_the_sdk
+from agentd.live.google.dial_errors import dial_failure
+from agentd.live.google.frames import Excess
+from agentd.live.google.inbound import convert, sounds
+from agentd.live.google.setup import connect_config
+from agentd.live.google.websocket import Redirected, beside_setup_complete, watch_socket
 from agentd.live.messages import FunctionCall, Interaction, ResumptionUpdate, Text, Tokens
-from agentd.live.setup import connect_config
-from agentd.live.tools import Tool, Toolbox
-from agentd.live.websocket import Redirected, beside_setup_complete, watch_socket
+from agentd.live.toolbox import Tool, Toolbox
 from agentd.net.trust import TrustError
 from tests.live.world import settings
 

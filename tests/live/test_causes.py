@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from agentd import events as e
-from agentd.audio.sounds import SPOKEN
 from agentd.clock import WallTime
+from agentd.device.earcons import SPOKEN
 from agentd.doctor.endpoint import judge_session
 from agentd.doctor.findings import Result
 from agentd.doctor.live import session_of_status

@@ -14,17 +14,17 @@ from typing import Any
 import pytest
 
 from agentd.clock import WallTime
-from agentd.config import Settings
-from agentd.credentials import Credentials
+from agentd.config.credentials import Credentials
+from agentd.config.settings import Settings
 from agentd.doctor import endpoint
 from agentd.doctor.findings import Result
-from agentd.emulator import Emulator, EmulatorOptions
 from agentd.live.commands import SetupPlan
-from agentd.live.connection import GenaiConnector
+from agentd.live.connection import LinkFailed
 from agentd.live.failures import Verdict, classify
-from agentd.live.genai_link import GenaiLink
-from agentd.live.link import LinkFailed
-from agentd.live.tools import Toolbox
+from agentd.live.google.connection import GenaiLink
+from agentd.live.google.connector import GenaiConnector
+from agentd.live.toolbox import Toolbox
+from live_emulator import Emulator, EmulatorOptions
 from tests.live.device import on_loop
 
 KEY = "AIza-this-key-must-never-be-seen"

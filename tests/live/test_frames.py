@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentd.live.frames import (
+from agentd.live.google.frames import (
     KINDS,
     MAX_ARGS_DEPTH,
     MAX_VALUES,

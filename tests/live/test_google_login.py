@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from google.auth import exceptions
 
-from agentd.credentials import GCLOUD_LOGIN, Credentials, find_credentials
+from agentd.config.credentials import GCLOUD_LOGIN, Credentials, find_credentials
 from agentd.doctor.findings import Result
 from agentd.doctor.system import check_credential
 from agentd.errors import CredentialError
+from agentd.live.connection import LinkFailed
 from agentd.live.failures import Kind
-from agentd.live.google_login import BoundedRequest, google_credentials, log_in
-from agentd.live.link import LinkFailed
+from agentd.live.google.login import BoundedRequest, google_credentials, log_in
 from tests.live.device import on_loop
 from tests.live.test_vertex_auth import account, token_endpoint
 

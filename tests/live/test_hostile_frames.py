@@ -17,14 +17,14 @@ from google.genai.live import AsyncSession
 
 from agentd.events import Event
 from agentd.live import commands as c
-from agentd.live.connection import ignore_warnings_of_the_sdk
-from agentd.live.frames import screened
-from agentd.live.genai_link import EMPTY_FRAMES_AT_ONCE, GenaiLink
-from agentd.live.link import LinkFailed
+from agentd.live.connection import LinkFailed
+from agentd.live.google.connection import EMPTY_FRAMES_AT_ONCE, GenaiLink
+from agentd.live.google.connector import ignore_warnings_of_the_sdk
+from agentd.live.google.frames import screened
+from agentd.live.google.websocket import LiveWebSocket
 from agentd.live.messages import MAX_COUNT, Interaction, ServerMessage
-from agentd.live.websocket import LiveWebSocket
 from agentd.service.entry import entry_of, json_line
-from agentd.service.text import VALUE_LIMIT
+from agentd.text import VALUE_LIMIT
 from tests.live.device import on_loop
 from tests.live.scenes import talked
 from tests.live.world import World

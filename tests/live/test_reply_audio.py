@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from agentd import events as e
 from agentd.audio import formats
-from agentd.live.genai_link import GenaiLink
+from agentd.live.google.connection import GenaiLink
+from agentd.live.google.websocket import LiveWebSocket
 from agentd.live.messages import ServerMessage
 from agentd.live.reply_audio import (
     MAX_CHANGES,
@@ -26,7 +27,6 @@ from agentd.live.reply_audio import (
     is_sound,
     layout_of,
 )
-from agentd.live.websocket import LiveWebSocket
 from tests.live.world import World
 
 RATES_HZ = [8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000]

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from agentd import events as e
-from agentd.emulator import Emulator, EmulatorOptions
-from agentd.emulator.scenario import read_scenario
+from agentd.live.google.websocket import unacknowledged
 from agentd.live.store import MemoryStore
-from agentd.live.tools import Tool, Toolbox
-from agentd.live.websocket import unacknowledged
+from agentd.live.toolbox import Tool, Toolbox
+from live_emulator import Emulator, EmulatorOptions
+from live_emulator.scenario import read_scenario
 from tests.live.device import Device, on_loop
 
 BACKENDS = pytest.mark.parametrize("backend", ["developer", "vertex"])

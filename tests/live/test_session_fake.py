@@ -11,8 +11,8 @@ import pytest
 from agentd import events as e
 from agentd.clock import FakeClock
 from agentd.live.commands import SetupPlan
+from agentd.live.connection import FakeConnector, FakeLink, LinkFailed
 from agentd.live.failures import Failure, Kind, Phase
-from agentd.live.link import FakeConnector, FakeLink, LinkFailed
 from agentd.live.messages import (
     ActivityEnd,
     Audio,
@@ -24,7 +24,7 @@ from agentd.live.messages import (
 )
 from agentd.live.session import EARLY_INPUTS, FRAMES_PER_TURN, LINE_OTHERS
 from agentd.live.store import MemoryStore
-from agentd.live.tools import Tool, Toolbox
+from agentd.live.toolbox import Tool, Toolbox
 from tests.live.device import Device, on_loop
 from tests.live.world import DROPPED, INTERNAL, settings
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from agentd.live.tools import MAX_RESPONSE_CHARS, Tool, Toolbox, builtin_tools
+from agentd.live.toolbox import MAX_RESPONSE_CHARS, Tool, Toolbox, builtin_tools
 
 
 def call(toolbox: Toolbox, name: str, **args: Any) -> tuple[str, Mapping[str, Any]]:

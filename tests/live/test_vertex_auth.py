@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from agentd import events as e
-from agentd.credentials import Credentials
-from agentd.emulator import Emulator, EmulatorOptions
+from agentd.config.credentials import Credentials
+from live_emulator import Emulator, EmulatorOptions
 from tests.live.device import Device, on_loop
 
 TOKEN = "ya29.made-up-token"

@@ -16,8 +16,8 @@ from websockets.protocol import Event
 from websockets.server import ServerProtocol
 from websockets.uri import parse_uri
 
-from agentd.live.frames import Excess, UnknownKind, UnusableFrame
-from agentd.live.websocket import (
+from agentd.live.google.frames import Excess, UnknownKind, UnusableFrame
+from agentd.live.google.websocket import (
     EARLY_BYTES,
     EARLY_FRAMES,
     FRAMES_AT_ONCE,

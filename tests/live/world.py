@@ -13,7 +13,7 @@ from typing import Any
 
 from agentd import events as e
 from agentd.clock import WallTime
-from agentd.config import Settings
+from agentd.config.settings import Settings
 from agentd.live import commands as c
 from agentd.live.conversation import Conversation
 from agentd.live.failures import Failure, Kind, Phase

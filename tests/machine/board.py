@@ -16,10 +16,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
+from rig.guest import Guest, checked
+from rig.netns import Namespace
 from tests.machine.image import Image
 from tests.machine.qemu import Hardware, Qemu
-from tests.rig.guest import Guest, checked
-from tests.rig.netns import Namespace
 
 BOOT_S: Final = 900.0
 COMMAND_S: Final = 300.0

@@ -7,10 +7,10 @@ Rows A1, A2 and A3 of the faults that agentd survives. Times are the machine's o
 
 from __future__ import annotations
 
+from rig.hearing import heard_share, last_sound, wait_for_sound
 from tests.machine.board import Entry
 from tests.machine.kitchen import MOUTH, Kitchen, sentence
 from tests.machine.report import Section
-from tests.rig.hearing import heard_share, last_sound, wait_for_sound
 
 _LOOPBACK = "/sys/bus/platform/drivers/snd_aloop"
 # The second card nobody uses; bound anew, it takes the first number that is free.

@@ -11,11 +11,11 @@ from __future__ import annotations
 import re
 
 from benchmarks.speech import RATE_HZ
+from rig.hearing import heard_share, last_sound, wait_for_sound
 from tests.machine.install import Installed
 from tests.machine.kitchen import Kitchen, sentence
 from tests.machine.qemu import MODEL
 from tests.machine.report import Section
-from tests.rig.hearing import heard_share, last_sound, wait_for_sound
 
 SANDBOX = {
     "DevicePolicy": "closed",

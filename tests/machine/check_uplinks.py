@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from rig.hearing import heard_share
 from tests.machine.board import Entry
 from tests.machine.kitchen import Kitchen, sentence
 from tests.machine.radio import Radio
 from tests.machine.report import Section
-from tests.rig.hearing import heard_share
 
 NETEMS = ("delay 400ms", "delay 20ms loss 10%")
 """Each way. Both at once is a link that carries a sixth of what a voice takes."""

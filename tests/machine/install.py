@@ -17,11 +17,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
+from rig.netns import Namespace
 from tests.machine.board import Board
 from tests.machine.image import SUITE, Image, base_image
 from tests.machine.qemu import overlay
 from tests.package.roots import PROJECT
-from tests.rig.netns import Namespace
 
 BUILD: Final = PROJECT / "build/machine"
 _LAYER: Final = "2"

@@ -20,13 +20,13 @@ from typing import Any, Final, Self
 
 import numpy as np
 
-from agentd.emulator.control import ControlClient
 from benchmarks.speech import RATE_HZ, Clip, Samples, read_wav, utterance
+from live_emulator.control import ControlClient
+from rig.netns import Namespace
 from tests.machine.board import Board, Command, Entry
 from tests.machine.image import Image
 from tests.machine.qemu import BUTTON_LINE, SERVICE, overlay
 from tests.package.roots import PROJECT
-from tests.rig.netns import Namespace
 
 PORT: Final = 9443
 KEY: Final = "AIzaTestKeyOfNobody-0123456789abcdefghi"

@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from rig.netns import Namespace
 from tests.machine.image import Image
-from tests.rig.netns import Namespace
 
 SERVICE: Final = "192.0.2.1"
 MEMORY_MB: Final = 1024

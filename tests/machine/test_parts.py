@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from benchmarks.speech import ALSA_DIR
+from rig.hearing import heard_share, last_sound
 from tests.machine.kitchen import recorded, sentence, wav
 from tests.machine.report import Section, load, page
 from tests.machine.timeserver import reply
-from tests.rig.hearing import heard_share, last_sound
 
 needs_words = pytest.mark.skipif(not ALSA_DIR.is_dir(), reason="alsa-utils has the spoken words")
 

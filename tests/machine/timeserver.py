@@ -8,7 +8,7 @@ import threading
 import time
 from typing import Self
 
-from tests.rig.netns import Namespace
+from rig.netns import Namespace
 
 _SINCE_1900_S = 2_208_988_800
 

@@ -13,8 +13,8 @@ from agentd.events import Event, LinkChanged, LinkUnwatched
 from agentd.net.kernel import FakeKernel, Kernel, NetlinkKernel, NetlinkSubscription
 from agentd.net.monitor import NetworkMonitor
 from agentd.net.path import NetworkPath, PathChange, Snapshot, path_of
+from rig import netns
 from tests.net.test_path import home, mobile
-from tests.rig import netns
 
 DEADLINE_S = 30.0
 

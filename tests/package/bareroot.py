@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, Final, Self
 
-from tests.rig.guest import ENVIRONMENT, Guest
+from rig.guest import ENVIRONMENT, Guest
 
 _APART: Final = ("unshare", "--mount", "--net", "--pid", "--fork", "--kill-child")
 # A layer over the root for each command; what was written stays in `upper`.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from agentd.cli import COMMANDS
+from agentd.cli.main import COMMANDS
 from tests.package.bareroot import BareRoot
 from tests.package.debs import Packages
 from tests.package.roots import base_root

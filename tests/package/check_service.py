@@ -13,7 +13,7 @@ from statistics import median
 import numpy as np
 
 from agentd.audio.formats import level_dbfs
-from agentd.emulator.audio import resample
+from live_emulator.audio import resample
 from tests.e2e.sounds import match, samples
 from tests.package import figures
 from tests.package.conftest import DOWNGRADE

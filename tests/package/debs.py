@@ -86,7 +86,9 @@ def _advance(tree: Path) -> None:
             )
     _edit(tree / "config/agentd.toml", r"(?m)^# hangover_ms = \d+", "# hangover_ms = 640")
     _edit(
-        tree / "agentd/config.py", r"hangover_ms: int = Field\(\d+", "hangover_ms: int = Field(640"
+        tree / "agentd/config/settings.py",
+        r"hangover_ms: int = Field\(\d+",
+        "hangover_ms: int = Field(640",
     )
     envelope = tree / "agentd/state/envelope.py"
     _edit(envelope, r"(?m)^FORMAT = 1$", "FORMAT = 2")

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
-from tests.rig.guest import ENVIRONMENT, Guest
+from rig.guest import ENVIRONMENT, Guest
 
 BOOT_S: Final = 120.0
 T = TypeVar("T")

@@ -26,7 +26,7 @@ from agentd.service.outlets import (
     choose_outlet,
 )
 from agentd.service.ratelimit import BURST, WINDOW_S, RateLimit
-from agentd.service.text import VALUE_LIMIT
+from agentd.text import VALUE_LIMIT
 
 KEY = "AIza" + "SyD3adB33f_-0123456789abcdefghijklm"
 FRESH = SessionFresh(connection=1, cause="first", restored_turns=0, gap_ms=0.0)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentd.service.text import counted, filled, redacted, safe_text
+from agentd.text import counted, filled, redacted, safe_text
 
 KEY = "AIza" + "SyD3adB33f_-0123456789abcdefghijklm"
 JWT = "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJhZ2VudGQifQ.c2lnbmF0dXJl"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from agentd.audio import formats
-from agentd.config import Vad
+from agentd.config.settings import Vad
 from agentd.events import Frame
 from agentd.vad import cascade
 from agentd.vad.cascade import CascadeDetector

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from agentd.audio import formats
-from agentd.config import Vad
+from agentd.config.settings import Vad
 from agentd.events import (
     EndReason,
     Event,

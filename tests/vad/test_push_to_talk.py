@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from agentd.audio import formats
-from agentd.config import Vad
+from agentd.config.settings import Vad
 from agentd.events import (
     EndReason,
     Event,

@@ -1,0 +1,1 @@
+"""Echo: whether to cancel, how, and what to do without a canceller."""

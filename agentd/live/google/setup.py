@@ -1,0 +1,78 @@
+"""From settings to the setup message: a fresh LiveConnectConfig for every connection.
+
+The SDK changes the config object that it is given (`connect()` rewrites `system_instruction`), so
+none is ever used twice. Import this module only where the SDK may be imported: it takes a second
+on a desktop and several on a Pi.
+"""
+
+from __future__ import annotations
+
+from google.genai import types
+
+from agentd.live.capabilities import Capabilities, capabilities
+from agentd.live.commands import SetupPlan
+from agentd.live.toolbox import Tool, Toolbox
+
+
+def connect_config(plan: SetupPlan, toolbox: Toolbox) -> types.LiveConnectConfig:
+    """Return the configuration of one connection."""
+    settings, live = plan.settings, plan.settings.live
+    caps = capabilities(live.backend, live.model)
+    config = types.LiveConnectConfig(
+        response_modalities=[types.Modality.AUDIO],
+        speech_config=types.SpeechConfig(
+            voice_config=types.VoiceConfig(
+                prebuilt_voice_config=types.PrebuiltVoiceConfig(voice_name=live.voice)
+            ),
+            language_code=live.language if caps.language_code else None,
+        ),
+        system_instruction=_instruction(plan, caps),
+        temperature=live.temperature,
+        session_resumption=_resumption(plan, caps),
+        realtime_input_config=types.RealtimeInputConfig(
+            automatic_activity_detection=types.AutomaticActivityDetection(
+                disabled=live.activity_detection == "local"
+            ),
+        ),
+    )
+    if live.compression.enabled:
+        config.context_window_compression = types.ContextWindowCompressionConfig(
+            trigger_tokens=live.compression.trigger_tokens,
+            sliding_window=types.SlidingWindow(target_tokens=live.compression.target_tokens),
+        )
+    if live.transcription.input:
+        config.input_audio_transcription = types.AudioTranscriptionConfig()
+    if live.transcription.output:
+        config.output_audio_transcription = types.AudioTranscriptionConfig()
+    if plan.initial_history:
+        config.history_config = types.HistoryConfig(initial_history_in_client_content=True)
+    if settings.tools.enabled and len(toolbox):
+        declarations = [_declaration(tool, caps) for tool in toolbox]
+        config.tools = [types.Tool(function_declarations=declarations)]
+    return config
+
+
+def _instruction(plan: SetupPlan, caps: Capabilities) -> types.Content | None:
+    text = plan.instruction
+    if not caps.language_code:
+        # these models take the language from the instruction (Live API docs, "Change language")
+        text = f"{text}\nSpeak {plan.settings.live.language} unless asked otherwise.".strip()
+    return types.Content(parts=[types.Part(text=text)], role="user") if text else None
+
+
+def _resumption(plan: SetupPlan, caps: Capabilities) -> types.SessionResumptionConfig:
+    resumption = types.SessionResumptionConfig(handle=plan.handle)
+    if caps.transparent and plan.settings.live.transparent_resumption:
+        resumption.transparent = True  # the Developer API's converter refuses even False
+    return resumption
+
+
+def _declaration(tool: Tool, caps: Capabilities) -> types.FunctionDeclaration:
+    declaration = types.FunctionDeclaration(
+        name=tool.name,
+        description=tool.description,
+        parameters_json_schema=dict(tool.parameters),
+    )
+    if tool.slow and caps.declare_behavior:
+        declaration.behavior = types.Behavior.NON_BLOCKING
+    return declaration

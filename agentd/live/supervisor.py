@@ -1,0 +1,536 @@
+"""The life of the connection: when to dial and how, when to leave, whom to believe.
+
+One connection at a time, numbered by attempt. It ends by exactly one `Ended`, whatever happens;
+the next dial comes after that and never before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from urllib.parse import urlsplit
+
+from agentd import events
+from agentd.config.settings import Settings
+from agentd.events import LinkChanged
+from agentd.live import commands as c
+from agentd.live.backoff import Backoff, DialBudget, FlapDamper
+from agentd.live.causes import CURED_BY_PATH
+from agentd.live.causes import Action as Do
+from agentd.live.effects import Effects
+from agentd.live.failures import SETUP_REFUSED, Failure, Kind, Phase, Verdict, classify
+from agentd.live.machine import CLOSING, CONNECTED, HOLDING, Action, Machine, Move, State
+from agentd.live.memory import Memory
+from agentd.live.resumption import MAX_STRIKES, Choice, Handle, Rung
+
+STABLE_S = 15.0  # a connection this old has earned a fresh backoff
+HEALTH_S = 10.0  # a resumed connection that dies younger speaks against its handle
+CLOSE_S = 2.0  # bound on our own close handshake; the SDK's default is 10 s
+GUARD_S = 5.0  # beyond the shell's own timeouts, should it fail to keep them
+BACKOFF_BASE_S = 0.5
+QUOTA_BASE_S = 10.0
+QUOTA_FLOOR_S = 5.0
+QUOTA_CAP_S = 300.0
+PATIENCE_S = 30.0  # a handle is tried this long against internal errors while nobody waits
+EAGER_S = 3.0  # somebody is speaking: do not sit out a long wait
+
+
+@dataclass(slots=True, eq=False)
+class Connection:
+    """What is known of the present connection or attempt."""
+
+    number: int
+    choice: Choice
+    ready_s: float | None = None
+    last_frame_s: float = 0.0
+    spoke: bool = False  # reply audio has come on it
+    proved: bool = False  # a turn was answered on it
+    go_away_at_s: float | None = None
+    because: Failure | None = None  # why we end it ourselves
+    planned: bool = False  # its end is no failure
+    rest_s: float = 0.0  # how long to wait after an end that was planned
+
+    def is_young(self, now: float) -> bool:
+        """Tell whether it ended before it could show its worth."""
+        return self.ready_s is None or now - self.ready_s < HEALTH_S
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What was going on when a connection ended, as far as it speaks for or against a handle."""
+
+    awaiting_first_sign: bool  # a question is out and nothing of its answer has come
+    user_speaks: bool
+    somebody_waits: bool  # something was said and has not gone out
+
+
+class Lifeline:
+    """Dials, leaves, and tells why. What goes over the line is the conversation's business."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        effects: Effects,
+        memory: Memory,
+        *,
+        random: Callable[[], float],
+        endpoint: str,
+        client_content: bool,
+        opened: Callable[[Connection], None],
+        closing: Callable[[], None],
+        lost: Callable[[str, bool], None],
+        scene: Callable[[], Scene],
+    ) -> None:
+        self._settings = settings
+        self._effects = effects
+        self._memory = memory
+        self._random = random
+        self._endpoint = endpoint
+        self._client_content = client_content
+        self._opened = opened  # setup is complete: messages may be sent
+        self._closing = closing  # no message may be sent any more
+        self._lost = lost  # it is over: the cause, and whether the service ended it for a fault
+        self._scene = scene
+        self._machine = Machine(self._state_changed)
+        self._backoff = Backoff(BACKOFF_BASE_S, settings.live.backoff_max_s, random)
+        self._quota = Backoff(QUOTA_BASE_S, QUOTA_CAP_S, random, floor_s=QUOTA_FLOOR_S)
+        self._budget = DialBudget(settings.live.dials_per_min)
+        self._flapping = FlapDamper()
+        self._link: LinkChanged | None = None
+        self._next_delay_s = 0.0
+        self._last_dial_s: float | None = None
+        self._began_s = 0.0
+        self._lost_at_s: float | None = None
+        self._refusals = 0  # internal errors at setup since the last connection stood
+        self.connection: Connection | None = None
+        self.dial_at_s: float | None = None
+        self.trouble: Verdict | None = None
+        self.last_activity_s = 0.0
+        self.dials = self.connections = self.resumes = self.fresh = 0
+        self.last_resume_ms: float | None = None
+
+    @property
+    def state(self) -> State:
+        """Return where the session stands."""
+        return self._machine.state
+
+    @property
+    def is_live(self) -> bool:
+        """Tell whether messages may be sent."""
+        return self._machine.state in CONNECTED
+
+    def current(self, number: int) -> Connection | None:
+        """Return the connection if `number` is the present one and it is live."""
+        connection = self.connection
+        live = connection is not None and connection.number == number and self.is_live
+        return connection if live else None
+
+    def configure(self, settings: Settings, endpoint: str, *, client_content: bool) -> None:
+        """Take new settings; what is in the setup message waits for the next connection."""
+        self._settings = settings
+        self._endpoint = endpoint
+        self._client_content = client_content
+        self._backoff.cap_s = settings.live.backoff_max_s
+        self._budget.limit = settings.live.dials_per_min
+
+    # ── dialling ──
+
+    def start(self) -> None:
+        """Begin."""
+        self._began_s = self.last_activity_s = self._effects.now
+        self._move(Move.START)
+
+    def _await_dial(self, delay_s: float) -> None:
+        """Dial after `delay_s`, or later if the budget or the network says so."""
+        now = self._effects.now
+        at_s = max(now + delay_s, self._budget.earliest_s(now))
+        if self._offline:
+            # the network monitor may be wrong; look now and then
+            at_s = max(at_s, now + self._settings.live.backoff_max_s)
+        self.dial_at_s = at_s
+        if at_s <= now:
+            self._move(Move.DIAL)
+        else:
+            self._effects.set_timer("dial", at_s)
+
+    def _dial(self) -> None:
+        effects, live = self._effects, self._settings.live
+        effects.cancel_timer("dial")
+        self.dial_at_s = None
+        self._last_dial_s = effects.now
+        self._budget.spend(effects.now)
+        self.dials += 1
+        choice = self._memory.choose()
+        self.connection = Connection(self.dials, choice)
+        effects.set_timer(
+            "setup", effects.now + live.connect_timeout_s + live.setup_timeout_s + GUARD_S
+        )
+        effects.emit(events.Connecting(connection=self.dials, rung=choice.rung.value))
+        plan = c.SetupPlan(
+            self._settings,
+            choice.handle.value if choice.handle is not None else None,
+            self._memory.instruction,
+            initial_history=choice.rung is Rung.RESTORE and not self._client_content,
+        )
+        effects.do(c.Dial(self.dials, plan))
+
+    def connected(self, number: int) -> None:
+        """Note that setup is complete."""
+        connection, now = self.connection, self._effects.now
+        if connection is None or connection.number != number or self.state is not State.DIALING:
+            return  # we are closing it already
+        connection.ready_s = connection.last_frame_s = now
+        self._effects.cancel_timer("setup")
+        self._effects.set_timer("stable", now + STABLE_S)
+        self.connections += 1
+        self._refusals = 0
+        self.trouble = None
+        gap_ms = (now - (self._began_s if self._lost_at_s is None else self._lost_at_s)) * 1000.0
+        self._lost_at_s = None
+        self._tell_beginning(connection, gap_ms)
+        self._move(Move.READY)
+
+    def _tell_beginning(self, connection: Connection, gap_ms: float) -> None:
+        effects, choice = self._effects, connection.choice
+        if choice.handle is not None:
+            self.resumes += 1
+            self.last_resume_ms = gap_ms
+            self._memory.ladder.resumable = True
+            effects.emit(
+                events.Resumed(
+                    connection=connection.number,
+                    gap_ms=gap_ms,
+                    handle_age_s=choice.handle.age_s(effects.now, effects.wall) or 0.0,
+                    rung=choice.rung.value,
+                )
+            )
+            return
+        self.fresh += 1
+        self._memory.began_fresh()
+        restoring = choice.rung is Rung.RESTORE
+        effects.emit(
+            events.SessionFresh(
+                connection=connection.number,
+                cause=choice.why_not,
+                restored_turns=len(self._memory.exchanges()) if restoring else 0,
+                gap_ms=gap_ms,
+            )
+        )
+
+    def want(self) -> None:
+        """Have a connection soon: somebody speaks."""
+        if self.state in (State.RELEASED, State.RELEASING):
+            self._next_delay_s = 0.0
+            self._move(Move.WANT)
+        elif self.state is State.WAITING and not self._offline and self.dial_at_s is not None:
+            patient = self.trouble is not None and self.trouble.patient
+            now = self._effects.now
+            eager_s = now if self._last_dial_s is None else self._last_dial_s + EAGER_S
+            if not patient and eager_s < self.dial_at_s:
+                self._await_dial(max(0.0, eager_s - now))
+
+    def retry_now(self) -> bool:
+        """Dial at once if the session waits for anything (reload); True if it did."""
+        if self.state not in (State.REFUSED, State.WAITING):
+            return False
+        self._reset_backoff()
+        self._await_dial(0.0)
+        return True
+
+    # ── trust ──
+
+    def proved(self, connection: Connection) -> None:
+        """Believe in this connection and its handle: it has answered."""
+        connection.proved = True
+        self._memory.restoring_worked()
+        self._reset_backoff()
+        if connection.choice.handle is not None:
+            self._memory.ladder.trust(connection.choice.handle)
+
+    def _reset_backoff(self) -> None:
+        self._backoff.reset()
+        self._quota.reset()
+
+    # ── leaving ──
+
+    def go_away(self, connection: Connection, time_left_s: float) -> None:
+        """Take the announcement that the service will end this connection."""
+        connection.go_away_at_s = self._effects.now + time_left_s
+        self._effects.emit(events.GoAway(connection=connection.number, time_left_s=time_left_s))
+        self.leave_when_quiet("go away")
+        force_at_s = connection.go_away_at_s - self._settings.live.go_away_margin_s
+        self._effects.set_timer("go_away", max(self._effects.now, force_at_s))
+
+    def leave_when_quiet(self, cause: str) -> None:
+        """Give this connection up at the next quiet moment."""
+        assert self.connection is not None
+        self.connection.because = Failure(Phase.LIVE, Kind.LOCAL, reason=cause)
+        self.connection.planned = True
+        self._move(Move.LEAVE)
+
+    def quiet(self) -> None:
+        """Note a quiet moment: the time to leave, if that was wanted."""
+        if self.state is State.LEAVING:
+            self._move(Move.SWITCH)
+
+    def abandon(self, failure: Failure, *, planned: bool) -> bool:
+        """Drop the connection or the attempt without ceremony; False if there is none."""
+        if not self._machine.can(Move.SWITCH):
+            return False
+        assert self.connection is not None
+        self.connection.because = failure
+        self.connection.planned = planned
+        self._machine.move(Move.SWITCH)
+        self._close(graceful=False)
+        return True
+
+    def release_at_s(self) -> float | None:
+        """Return when a quiet connection is to be released, if ever."""
+        quiet_s = self._settings.live.idle_release_min * 60.0
+        if quiet_s <= 0 or self.state is not State.LIVE:
+            return None
+        return self.last_activity_s + quiet_s
+
+    def release_if_due(self) -> None:
+        """Rest until somebody speaks, if nobody has for long. Call it only in quiet."""
+        at_s = self.release_at_s()
+        if at_s is not None and at_s <= self._effects.now:
+            self._move(Move.RELEASE)
+
+    def stop(self) -> None:
+        """End the session, gracefully if the peer lets us."""
+        if self.connection is not None:
+            self.connection.planned = True
+        if self._machine.can(Move.STOP):
+            self._move(Move.STOP)
+
+    def _close(self, *, graceful: bool) -> None:
+        assert self.connection is not None
+        self._closing()
+        self._effects.do(c.Close(self.connection.number, graceful))
+        if graceful:
+            self._effects.set_timer("close", self._effects.now + CLOSE_S)
+
+    # ── the end of a connection ──
+
+    def ended(self, number: int, seen: Failure) -> None:
+        """Take the end of a connection or an attempt, and go on from there."""
+        connection = self.connection
+        if connection is None or connection.number != number or self.state not in HOLDING:
+            return
+        for name in ("setup", "stable", "go_away", "close"):
+            self._effects.cancel_timer(name)
+        ours = seen.kind is Kind.LOCAL and connection.because is not None
+        failure = connection.because if ours and connection.because is not None else seen
+        verdict = self._judge(connection, failure)
+        carried = connection.ready_s is not None and connection.go_away_at_s is None
+        fault = carried and verdict.blames_handle
+        self._lost(failure.reason if ours else verdict.cause, fault)
+        self.connection = None
+        if connection.ready_s is not None:
+            self._lost_at_s = self._effects.now
+            self._memory.was_alive()
+        if connection.go_away_at_s is not None:
+            connection.planned = True  # the announced end, also if the service was first
+        self._go_on(connection, failure, verdict)
+
+    def _judge(self, connection: Connection, failure: Failure) -> Verdict:
+        """Class the failure and act on what it says about the handle."""
+        handle = connection.choice.handle
+        verdict = classify(
+            failure,
+            with_handle=handle is not None,
+            clock_synchronised=self._effects.wall.synchronised,
+            own_endpoint=bool(self._endpoint),
+        )
+        if failure.kind is Kind.LOCAL:
+            return verdict
+        if handle is None:
+            return self._judge_restoring(connection, verdict)
+        if verdict.action is Do.RESET:
+            self._memory.drop(handle, verdict.cause)
+        elif verdict.action is Do.RETRY and self._is_bad(handle, connection, verdict):
+            self._memory.drop(handle, f"{verdict.cause} when resuming with it")
+            self._backoff.reset()  # the next rung has done no wrong
+        return verdict
+
+    def _judge_restoring(self, connection: Connection, verdict: Verdict) -> Verdict:
+        """Count an end that may be the fault of the restored conversation.
+
+        A filter or a strict parser at the service ends the session whenever that comes, or keeps
+        silent about the first question. What is a fault of key, model or quota is none of it; nor
+        is the end of a connection that stood in peace.
+        """
+        if connection.choice.rung is not Rung.RESTORE or connection.ready_s is None:
+            return verdict
+        if connection.proved or connection.go_away_at_s is not None:
+            return verdict
+        unreadable = verdict.action is Do.FATAL and verdict.cause == SETUP_REFUSED
+        awaited = connection.is_young(self._effects.now) or self._scene().awaiting_first_sign
+        if not awaited or not (verdict.action is Do.RETRY or unreadable):
+            return verdict
+        if self._memory.restoring_refused(verdict.cause):
+            self._backoff.reset()  # the next session has done no wrong
+        return replace(verdict, action=Do.RETRY) if unreadable else verdict
+
+    def _is_bad(self, handle: Handle, connection: Connection, verdict: Verdict) -> bool:
+        """Tell whether a resumed connection ended in a way that makes its handle unfit.
+
+        The service's own close soon after the resume, or on the first question, is proof enough.
+        A broken network proves nothing, unless it happens again and again.
+        """
+        ladder, scene = self._memory.ladder, self._scene()
+        if connection.proved or connection.go_away_at_s is not None:
+            return False
+        if connection.ready_s is None:
+            return verdict.blames_handle and self._is_refused(scene)
+        young = connection.is_young(self._effects.now)
+        if verdict.blames_handle and (
+            scene.awaiting_first_sign or (young and not scene.user_speaks)
+        ):
+            return True
+        return (young or scene.awaiting_first_sign) and ladder.strike(handle)
+
+    def _is_refused(self, scene: Scene) -> bool:
+        """Tell whether to stop trying a handle that the service answers with internal errors.
+
+        It does so while it believes the old connection to be open, which after a change of networks
+        it does for a while. With nobody waiting there is time; a question is worth more than the
+        rest of the context, which the transcript can restore.
+        """
+        self._refusals += 1
+        struck_out = self._refusals >= MAX_STRIKES
+        lost_at_s = self._effects.now if self._lost_at_s is None else self._lost_at_s
+        return struck_out and (scene.somebody_waits or self._effects.now - lost_at_s > PATIENCE_S)
+
+    def _go_on(self, connection: Connection, failure: Failure, verdict: Verdict) -> None:
+        """Choose what comes after a connection, tell it, and do it."""
+        refused = (
+            verdict.action is Do.FATAL and not connection.planned and self._machine.can(Move.REFUSE)
+        )
+        self._next_delay_s = self._delay_s(connection, failure, verdict)
+        if self.state is State.RELEASING:
+            idle_min = (self._effects.now - self.last_activity_s) / 60.0
+            self._effects.emit(events.Released(connection=connection.number, idle_min=idle_min))
+        elif self.state is not State.STOPPING:
+            self._tell_end(connection, failure, verdict, refused=refused)
+        self._move(Move.REFUSE if refused else Move.LOST)
+
+    def _delay_s(self, connection: Connection, failure: Failure, verdict: Verdict) -> float:
+        """Return how long to wait before the next dial."""
+        if connection.planned or self.state in (State.RELEASING, State.STOPPING):
+            of_use = connection.proved or not connection.is_young(self._effects.now)
+            if connection.go_away_at_s is None or of_use:
+                return connection.rest_s
+            return self._backoff.next_delay_s()  # turned away at the door, politely
+        self.trouble = verdict
+        delay_s = {
+            Do.RESET: lambda: 0.0,  # another rung; the budget bounds how often
+            Do.QUOTA: self._quota.next_delay_s,
+            Do.FATAL: lambda: 0.0,
+            Do.RETRY: self._backoff.next_delay_s,
+        }[verdict.action]()
+        if verdict.interval_s:
+            delay_s = max(delay_s, verdict.interval_s * (0.9 + 0.2 * self._random()))
+        return max(delay_s, failure.retry_after_s or 0.0)
+
+    def _tell_end(
+        self, connection: Connection, failure: Failure, verdict: Verdict, *, refused: bool
+    ) -> None:
+        now = self._effects.now
+        phase = Phase.LIVE if connection.ready_s is not None else failure.phase
+        ours = failure.kind is Kind.LOCAL
+        self._effects.emit(
+            events.Disconnected(
+                connection=connection.number,
+                phase=phase.value,
+                cause=(failure.reason or verdict.cause) if ours else verdict.cause,
+                close_code=failure.code,
+                reason="" if ours else failure.reason,
+                retry_in_s=max(self._next_delay_s, self._budget.earliest_s(now) - now),
+                remedy="" if ours or connection.planned else verdict.remedy,
+            )
+        )
+        if refused:
+            self._effects.emit(events.Refused(cause=verdict.cause, remedy=verdict.remedy))
+        elif verdict.action is Do.QUOTA and not connection.planned:
+            self._effects.emit(
+                events.QuotaExhausted(close_code=failure.code, retry_in_s=self._next_delay_s)
+            )
+
+    # ── the network ──
+
+    def link_changed(self, change: LinkChanged) -> None:
+        """Take word that the network path changed: what went over the old one is dead."""
+        before, self._link = self._link, change
+        if not self._path_matters:
+            return
+        if change.online and before is None:
+            return  # the first report tells how things are, not that they changed
+        cause = "network changed" if change.online else "network lost"
+        delay_s = self._flapping.delay_s(self._effects.now)
+        if self.abandon(Failure(Phase.LIVE, Kind.LOCAL, reason=cause), planned=True):
+            assert self.connection is not None
+            self.connection.rest_s = delay_s
+            return
+        cured = self.trouble is not None and self.trouble.cause in CURED_BY_PATH
+        if self.state is State.WAITING or (self.state is State.REFUSED and change.online and cured):
+            self._await_dial(delay_s)
+
+    @property
+    def _offline(self) -> bool:
+        return self._link is not None and not self._link.online and self._path_matters
+
+    @property
+    def _path_matters(self) -> bool:
+        """Tell whether the network path leads anywhere: an endpoint on this machine has none."""
+        host = urlsplit(self._endpoint).hostname or ""
+        return not (host in {"localhost", "::1"} or host.startswith("127."))
+
+    # ── time ──
+
+    def timer_fired(self, name: str) -> None:
+        """Do what is due."""
+        if name == "dial" and self._machine.can(Move.DIAL):
+            self._await_dial_or_dial()
+        elif name == "setup" and self.state is State.DIALING:
+            failure = Failure(Phase.SETUP, Kind.TIMEOUT, reason="no setupComplete")
+            self.abandon(failure, planned=False)
+        elif name == "stable":
+            self._reset_backoff()
+        elif name == "go_away":
+            self.quiet()  # it is not, but the service will not wait
+        elif name == "close" and self.state in CLOSING:
+            assert self.connection is not None
+            self._effects.do(c.Close(self.connection.number, graceful=False))
+
+    def _await_dial_or_dial(self) -> None:
+        wait_s = self._budget.earliest_s(self._effects.now) - self._effects.now
+        if wait_s <= 0:
+            self._move(Move.DIAL)
+        else:
+            self._await_dial(wait_s)
+
+    # ── moves ──
+
+    def _move(self, move: Move) -> None:
+        action = self._machine.move(move)
+        if action is Action.AWAIT:
+            delay_s, self._next_delay_s = self._next_delay_s, 0.0
+            self._await_dial(delay_s)
+        elif action is Action.DIAL:
+            self._dial()
+        elif action is Action.OPEN:
+            assert self.connection is not None
+            self._opened(self.connection)
+        elif action is Action.CLOSE:
+            self._close(graceful=True)
+        elif action is Action.FINISH:
+            self._closing()
+            self._effects.cancel_all_timers()
+            self._effects.do(c.Finished())
+
+    def _state_changed(self, before: State, move: Move, after: State) -> None:
+        self._effects.emit(
+            events.SessionMoved(before=before.value, move=move.value, after=after.value)
+        )
