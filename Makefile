@@ -15,8 +15,8 @@ export PIP_ROOT_USER_ACTION := ignore
 
 PY := .venv/bin/python
 # What is linted and typed; folders that a checkout does not have are left out.
-SOURCES := $(wildcard agentd tests benchmarks scripts)
-TYPED := $(wildcard agentd tests benchmarks) $(wildcard scripts/*.py)
+SOURCES := $(wildcard agentd live_emulator rig tests benchmarks scripts)
+TYPED := $(wildcard agentd live_emulator rig tests benchmarks) $(wildcard scripts/*.py)
 PYTEST_ARGS ?=
 
 .PHONY: help

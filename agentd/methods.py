@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
+from agentd.device.ringer import Ringer
+from agentd.device.volume import Volume
+from agentd.live.session import LiveSession
 from agentd.service.rpc import REFUSED, Method, Param, Params, RpcError
-
-if TYPE_CHECKING:
-    from agentd.daemon import Daemon
 
 TEXT = {"text": Param(str, low=1, high=16_384)}
 PERCENT = {"percent": Param(int, low=0, high=100)}
 
 
-def methods(daemon: Daemon) -> dict[str, Method]:
+class Speaker(Protocol):
+    """What the methods need of the daemon."""
+
+    session: LiveSession
+    volume: Volume
+    ringer: Ringer
+
+    def status(self) -> dict[str, object]:
+        """Return the document of `agentd status --json`."""
+
+    def set_mute(self, mute: bool, *, by: str) -> str:
+        """Mute or unmute; return an empty text, or why not."""
+
+    async def reload(self) -> str:
+        """Take the changed configuration into use; return an empty text, or the problems."""
+
+
+def methods(daemon: Speaker) -> dict[str, Method]:
     """Return the methods by name."""
     ask = Requests(daemon)
     return {
@@ -36,7 +53,7 @@ def methods(daemon: Daemon) -> dict[str, Method]:
 class Requests:
     """The handlers; each takes checked parameters and returns a plain JSON value."""
 
-    daemon: Daemon
+    daemon: Speaker
 
     def status(self, _params: Params) -> object:
         """Tell what the daemon is doing."""

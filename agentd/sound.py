@@ -15,10 +15,12 @@ from dataclasses import dataclass
 
 from agentd.audio import formats
 from agentd.audio.capture import CaptureStats, Microphone
-from agentd.audio.devices import CaptureDevice, PlaybackDevice, open_devices
+from agentd.audio.devices import CaptureDevice, PlaybackDevice
 from agentd.audio.echo import policy as echo
+from agentd.audio.echo.canceller import EchoCanceller, EchoStats
 from agentd.audio.echo.half_duplex import Shutter
-from agentd.audio.echo.policy import EchoCanceller, EchoMode, EchoStats, EchoStatus
+from agentd.audio.echo.policy import EchoMode, EchoStatus
+from agentd.audio.opening import open_devices
 from agentd.audio.playback import PlaybackStats, Player
 from agentd.clock import Clock
 from agentd.config.settings import Audio, Settings

@@ -1,4 +1,4 @@
-"""``python -m live_emulator``: the same as ``agentd emulator``."""
+"""``live-emulator`` and ``python -m live_emulator``: the same as ``agentd emulator``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from live_emulator.cli import add_arguments, run
 
 def main() -> int:
     """Parse the command line and run."""
-    parser = argparse.ArgumentParser(prog="agentd emulator", description="A Live API server.")
+    parser = argparse.ArgumentParser(prog="live-emulator", description="A Live API server.")
     add_arguments(parser)
     return run(parser.parse_args())
 

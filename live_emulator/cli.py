@@ -1,15 +1,14 @@
-"""``agentd emulator``: run the Live API server until it is stopped."""
+"""``live-emulator``, ``agentd emulator``: run the Live API server until it is stopped."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from agentd.text import safe_text
 
 if TYPE_CHECKING:
     from live_emulator.options import EmulatorOptions
@@ -132,7 +131,6 @@ def options_from(args: argparse.Namespace) -> EmulatorOptions:
 
 async def serve(options: EmulatorOptions) -> None:
     """Run an emulator until SIGTERM or SIGINT; print where it is as one JSON line."""
-    from agentd.text import json_text
     from live_emulator.server import Emulator
 
     stopped = asyncio.Event()
@@ -141,12 +139,17 @@ async def serve(options: EmulatorOptions) -> None:
         loop.add_signal_handler(number, stopped.set)
     async with Emulator(options) as emulator:
         place = {"event": "ready", "base_url": emulator.base_url, "port": emulator.port}
-        print(json_text(place | {"environment": emulator.client_environment()}), flush=True)
+        print(json.dumps(place | {"environment": emulator.client_environment()}), flush=True)
         waiting = [asyncio.ensure_future(stopped.wait())]
         waiting.append(asyncio.ensure_future(emulator.stop_requested.wait()))
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         for task in waiting:
             task.cancel()
+
+
+def _printable(error: Exception) -> str:
+    """Return an error's words for a terminal: what somebody else wrote may be in them."""
+    return str(error).encode("unicode_escape").decode("ascii")[:400]
 
 
 def list_scenarios() -> int:
@@ -165,12 +168,12 @@ def run(args: argparse.Namespace) -> int:
     try:
         options = options_from(args)
     except (ValueError, OSError) as exc:
-        print(f"agentd emulator: {safe_text(str(exc), 400)}", file=sys.stderr)
+        print(f"agentd emulator: {_printable(exc)}", file=sys.stderr)
         return 2
     try:
         asyncio.run(serve(options))
     except (OSError, OverflowError, ValueError) as exc:  # no port or host is called that
-        words = safe_text(str(exc), 400)
+        words = _printable(exc)
         print(f"agentd emulator: {words}; choose another --port, --host or path", file=sys.stderr)
         return 1
     return 0

@@ -81,7 +81,7 @@ def manual(date: str) -> str:
     lines = [
         header("AGENTD", 1, date),
         ".SH NAME",
-        r"agentd \- voice assistant daemon over the Gemini Live API",
+        r"agentd, live\-emulator \- voice assistant daemon over the Gemini Live API",
         ".SH SYNOPSIS",
         r"\fBagentd\fR \fICOMMAND\fR [\fIARGUMENTS\fR]",
         ".br",
@@ -106,6 +106,10 @@ def manual(date: str) -> str:
                 text = sentence(action.help or "") if action.help else r"\&"
                 lines += [".TP", synopsis(action), text]
             lines.append(".RE")
+    lines += [
+        ".PP",
+        r"\fBlive\-emulator\fR is \fBagentd emulator\fR under a name of its own.",
+    ]
     lines.append(".SH EXIT STATUS")
     for status, meaning in EXIT:
         lines += [".TP", str(status), sentence(meaning)]

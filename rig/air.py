@@ -39,7 +39,7 @@ from agentd.events import (
 )
 from agentd.sound import Outlets, Sound
 from rig.room import BLOCK, Convolver, Response
-from tests.audio.waiting import until
+from rig.waiting import until
 
 Samples = NDArray[np.int16]
 Wave = NDArray[np.float32]

@@ -269,7 +269,7 @@ class SoundRig:
             process = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "TERM", *command, str(gain)],
                 env=self.child_env(),
-                cwd=Path(__file__).parents[2],
+                cwd=Path(__file__).parents[1],
                 stdin=subprocess.DEVNULL,
                 stderr=log,
                 start_new_session=True,

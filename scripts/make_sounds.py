@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Make the sounds in agentd/audio/clips: tones from arithmetic, words by espeak-ng.
+"""Make the sounds in agentd/device/clips: tones from arithmetic, words by espeak-ng.
 
     scripts/make_sounds.py            tones and words
     scripts/make_sounds.py --tones    only the tones (needs nothing but Python)
@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT))
 
 from agentd.audio.resample import resample  # noqa: E402 - found by the line above
 
-TARGET = ROOT / "agentd" / "audio" / "clips"
+TARGET = ROOT / "agentd" / "device" / "clips"
 TONE_RATE_HZ = 24_000
 SPEECH_RATE_HZ = 12_000  # half the bytes, and espeak-ng has little to say above 6 kHz
 PEAK = 0.5 * 32767  # -6 dBFS: room for a reply under it

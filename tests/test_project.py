@@ -30,7 +30,7 @@ def test_unit_folder_is_no_package() -> None:
 
 
 def test_only_the_package_is_packaged(tmp_path: Path) -> None:
-    """A wheel holds all of `agentd`, sounds and tables included, and nothing else."""
+    """A wheel holds all of both packages, sounds and tables included, and nothing else."""
     source = tmp_path / "source"
     shutil.copytree(
         ROOT,
@@ -41,8 +41,11 @@ def test_only_the_package_is_packaged(tmp_path: Path) -> None:
     subprocess.run([*command, "-w", str(tmp_path), str(source)], check=True, timeout=120)
     (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
-    assert {n.split("/")[0] for n in names} == {"agentd", f"agentd-{agentd.__version__}.dist-info"}
-    assert {str(p.relative_to(source)) for p in (source / "agentd").rglob("*.*")} <= names
+    ours = ("agentd", "live_emulator")
+    metadata = f"agentd-{agentd.__version__}.dist-info"
+    assert {n.split("/")[0] for n in names} == {*ours, metadata}
+    for package in ours:
+        assert {str(p.relative_to(source)) for p in (source / package).rglob("*.*")} <= names
 
 
 def test_metadata_and_code_agree_on_the_version() -> None:

@@ -19,9 +19,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCES = sorted((ROOT / "agentd").rglob("*.py"))
+SOURCES = sorted(
+    path for package in ("agentd", "live_emulator") for path in (ROOT / package).rglob("*.py")
+)
 # Programs that a machine may lack, because the code does without and says so.
-WITHOUT_SYSTEMD = {"systemctl", "journalctl"}
+WITHOUT_SYSTEMD = {"systemctl", "systemd-creds", "journalctl"}
 
 pytestmark = pytest.mark.skipif(shutil.which("dpkg-query") is None, reason="no dpkg here")
 
@@ -147,7 +149,7 @@ def modules_imported() -> set[str]:
             found |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found.add(node.module.partition(".")[0])
-    return found - set(sys.stdlib_module_names) - {"agentd"}
+    return found - set(sys.stdlib_module_names) - {"agentd", "live_emulator"}
 
 
 @functools.cache

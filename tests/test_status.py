@@ -8,9 +8,10 @@ from dataclasses import replace
 import pytest
 
 from agentd.audio.capture import CaptureStats
-from agentd.audio.echo.policy import EchoStats, EchoStatus, Known
+from agentd.audio.echo.canceller import EchoStats, Known
+from agentd.audio.echo.policy import EchoStatus
 from agentd.audio.playback import PlaybackStats
-from agentd.cli.commands import describe
+from agentd.cli.describe import describe
 from agentd.device.state import Derived, DeviceState
 from agentd.events import LinkChanged, Muted, TurnEnded, TurnFailed
 from agentd.live.session import SessionStatus

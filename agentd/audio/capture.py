@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from agentd.audio import flatline, formats
-from agentd.audio.devices import CaptureDevice, open_devices
+from agentd.audio.devices import CaptureDevice
 from agentd.audio.flatline import Change, Flatline
 from agentd.audio.offset import OffsetFilter
+from agentd.audio.opening import open_devices
 from agentd.audio.pace import Pace
 from agentd.audio.supervise import OPENING_S, STALL_S, Supervisor, Trouble
 from agentd.clock import Clock

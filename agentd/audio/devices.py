@@ -1,4 +1,4 @@
-"""What a sound device is to the rest of agentd, and how its configured name becomes one.
+"""What a sound device is to the rest of agentd, and what its configured name means.
 
 A device runs inside one coroutine that returns only by an error or by cancellation; leaving it
 closes the device. Which kind a name means:
@@ -15,9 +15,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
-
-from agentd.clock import Clock
-from agentd.config.settings import Audio
 
 Deliver = Callable[[bytes, float, bool], None]
 """Take int16 mono 16 kHz PCM, the monotonic time after its last sample, and an overrun flag.
@@ -72,37 +69,6 @@ class PlaybackDevice(Protocol):
         Raises:
             AudioError: it cannot be opened, or went away.
         """
-
-
-def open_devices(settings: Audio, clock: Clock) -> tuple[CaptureDevice, PlaybackDevice]:
-    """Return the two devices that the configuration names; neither is opened yet.
-
-    WAV files on both sides share one time line.
-    """
-    from agentd.audio.files import FileCapture, FilePlayback, Timeline
-    from agentd.audio.pipes import PipeCapture, PipePlayback
-
-    timeline = Timeline(clock)
-    capture_name, playback_name = settings.capture_device, settings.playback_device
-    capture: CaptureDevice
-    playback: PlaybackDevice
-    if capture_file := wav_path(capture_name):
-        capture = FileCapture(capture_file, settings.capture_channel, timeline)
-    elif capture_pipe := pipe_path(capture_name):
-        capture = PipeCapture(capture_pipe, clock)
-    else:
-        from agentd.audio.alsa import AlsaCapture
-
-        capture = AlsaCapture(capture_name, settings.capture_channel, clock)
-    if playback_file := wav_path(playback_name):
-        playback = FilePlayback(playback_file, timeline, lead=not capture_file)
-    elif playback_pipe := pipe_path(playback_name):
-        playback = PipePlayback(playback_pipe, clock)
-    else:
-        from agentd.audio.alsa import AlsaPlayback
-
-        playback = AlsaPlayback(playback_name)
-    return capture, playback
 
 
 def wav_path(name: str) -> Path | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from agentd.audio import formats
 from agentd.audio.devices import Deliver, Source
-from agentd.audio.echo.policy import EchoStats, Known
+from agentd.audio.echo.canceller import EchoStats, Known
 from agentd.errors import AudioError
 from agentd.events import Frame
 from agentd.waiting import to_its_end

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 
 from agentd.audio import formats
 from agentd.audio import jitter as notes
-from agentd.audio.devices import PlaybackDevice, open_devices
+from agentd.audio.devices import PlaybackDevice
 from agentd.audio.echo.playout import PlayoutClock
 from agentd.audio.jitter import Cushion
+from agentd.audio.opening import open_devices
 from agentd.audio.supervise import OPENING_S, STALL_S, Supervisor, Trouble
 from agentd.clock import Clock
 from agentd.config.settings import Audio

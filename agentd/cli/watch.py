@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agentd.cli.commands import NOT_A_STATUS, describe
+from agentd.cli.describe import NOT_A_STATUS, describe
 from agentd.errors import EXIT_FAILURE, ControlError
 from agentd.service import terminal
 from agentd.service.client import ControlClient

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from agentd.audio import formats
 from agentd.audio.cards import ASOUND, DeviceInfo, list_devices, pcm_of
-from agentd.audio.devices import CaptureDevice, PlaybackDevice, open_devices, pipe_path, wav_path
+from agentd.audio.devices import CaptureDevice, PlaybackDevice, pipe_path, wav_path
 from agentd.audio.echo.policy import ECHO_DOCUMENT
+from agentd.audio.opening import open_devices
 from agentd.audio.wav import read_header
 from agentd.clock import Clock, SystemClock
 from agentd.config.settings import Audio, Settings

@@ -6,11 +6,10 @@ import asyncio
 from collections.abc import Callable
 
 from agentd.clock import Clock
-from agentd.daemon_thread import call_in_daemon_thread
 from agentd.events import Emit, LinkChanged, LinkUnwatched
 from agentd.net.kernel import Kernel, Subscription
 from agentd.net.path import NetworkPath, PathChange, PathTracker
-from agentd.waiting import wait_for_event
+from agentd.waiting import call_in_daemon_thread, wait_for_event
 
 GATHER_S = 0.02  # one change of the network is a burst of messages
 RETRY_FIRST_S = 1.0

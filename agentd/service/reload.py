@@ -13,10 +13,10 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from agentd.config.files import Loaded
 from agentd.config.settings import Settings
-from agentd.daemon_thread import call_in_daemon_thread
 from agentd.errors import ConfigError, ConfigProblem
 from agentd.events import ConfigRefused, Emit
 from agentd.service.notify import Notifier
+from agentd.waiting import call_in_daemon_thread
 
 READ_S = 10.0  # for the files; a disk that hangs is a refusal like any other
 

@@ -18,11 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agentd.clock import Clock
-from agentd.daemon_thread import call_in_daemon_thread
 from agentd.events import Emit, StateQuarantined, StateUnwritable, StateWritable
 from agentd.state.envelope import BadEnvelope, Document, canonical, decode, encode
 from agentd.state.files import DiskFiles, Files
-from agentd.waiting import wait_for_event
+from agentd.waiting import call_in_daemon_thread, wait_for_event
 
 RETRY_FIRST_S = 5.0
 RETRY_MAX_S = 300.0

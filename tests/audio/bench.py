@@ -14,7 +14,7 @@ from agentd.clock import SystemClock
 from agentd.config.settings import Audio
 from agentd.events import CaptureBack, Event, Frame, PlaybackBack, PlaybackMark
 from rig.sound import SoundRig
-from tests.audio.waiting import running, until
+from rig.waiting import running, until
 
 Body = Callable[["Bench"], Coroutine[Any, Any, None]]
 

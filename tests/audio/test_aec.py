@@ -6,7 +6,7 @@ import pytest
 
 from agentd.audio import formats
 from agentd.audio.echo import policy as echo
-from agentd.audio.echo.policy import Known
+from agentd.audio.echo.canceller import Known
 from agentd.config.settings import Audio
 from agentd.events import Frame
 

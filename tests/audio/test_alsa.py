@@ -27,8 +27,8 @@ from agentd.events import (
 )
 from rig import exclusive
 from rig.sound import SoundRig
+from rig.waiting import until
 from tests.audio.bench import Bench, run, tone
-from tests.audio.waiting import until
 
 pytestmark = pytest.mark.rig
 

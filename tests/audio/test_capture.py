@@ -25,7 +25,7 @@ from agentd.events import (
     FramesLost,
     StreamWedged,
 )
-from tests.audio.waiting import running, until
+from rig.waiting import running, until
 
 FRAME = bytes(formats.FRAME_BYTES)
 Body = Callable[["Bench"], Coroutine[Any, Any, None]]

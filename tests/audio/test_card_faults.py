@@ -41,8 +41,8 @@ from agentd.events import (
 )
 from rig.card import MISSING, REASON, Card
 from rig.sound import SoundRig
+from rig.waiting import until
 from tests.audio.bench import Bench, run, tone
-from tests.audio.waiting import until
 
 pytestmark = [pytest.mark.rig, pytest.mark.skipif(MISSING, reason=REASON)]
 

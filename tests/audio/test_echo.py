@@ -10,7 +10,8 @@ import pytest
 
 from agentd.audio import formats
 from agentd.audio.echo import policy as echo
-from agentd.audio.echo.policy import EchoCanceller, EchoMode, choose, measured_attenuation_db
+from agentd.audio.echo.canceller import EchoCanceller
+from agentd.audio.echo.policy import EchoMode, choose, measured_attenuation_db
 from agentd.audio.fakes import FakeCanceller, FakeCapture, FakePlayback
 from agentd.clock import FakeClock
 from agentd.config.settings import Audio, Settings
@@ -29,7 +30,7 @@ from agentd.events import (
     UtteranceStarted,
 )
 from agentd.sound import Outlets, Sound, is_half_duplex
-from tests.audio.waiting import running, until
+from rig.waiting import running, until
 
 # ── the decision ──────────────────────────────────────────────────────────────────────────────
 

@@ -8,7 +8,7 @@ import pytest
 
 np = pytest.importorskip("numpy", reason="extra `aec` is not installed")
 
-from agentd.audio.echo.far_end import (
+from agentd.audio.echo.far_end import (  # noqa: E402 - numpy may be missing
     LEAD_S,
     MOST_S,
     RATE_HZ,

@@ -11,8 +11,8 @@ import pytest
 
 from agentd.audio import formats
 from agentd.audio.capture import Microphone
-from agentd.audio.devices import open_devices
 from agentd.audio.files import FileCapture, FilePlayback, Timeline
+from agentd.audio.opening import open_devices
 from agentd.audio.playback import Player
 from agentd.clock import FakeClock, SystemClock
 from agentd.config.settings import Audio
@@ -24,8 +24,8 @@ from agentd.events import (
     ReplyAudio,
     ReplyComplete,
 )
+from rig.waiting import running, until
 from tests.audio.test_resample import tone
-from tests.audio.waiting import running, until
 
 
 def write_wav(path: Path, values: list[int], rate_hz: int, channels: int = 1) -> Path:

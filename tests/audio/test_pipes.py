@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from agentd.audio import formats
-from agentd.audio.devices import open_devices
 from agentd.audio.files import FileCapture, FilePlayback, Timeline
+from agentd.audio.opening import open_devices
 from agentd.audio.pipes import (
     CREDIT_S,
     HASTE,
@@ -27,7 +27,7 @@ from agentd.audio.wav import WavWriter
 from agentd.clock import FakeClock
 from agentd.config.settings import Audio
 from agentd.errors import AudioError, CaptureLost, DeviceNotFound, PlaybackLost
-from tests.audio.waiting import running, until
+from rig.waiting import running, until
 
 BYTES_PER_S = formats.CAPTURE_RATE_HZ * formats.SAMPLE_BYTES
 

@@ -31,7 +31,7 @@ from agentd.events import (
     TranscriptText,
     Underrun,
 )
-from tests.audio.waiting import running, until
+from rig.waiting import running, until
 
 Body = Callable[["Bench"], Coroutine[Any, Any, None]]
 

@@ -11,8 +11,8 @@ if not echo.is_installed():
 
 import numpy as np
 
+from agentd.audio.echo.canceller import Known
 from agentd.audio.echo.far_end import Samples
-from agentd.audio.echo.policy import Known
 from agentd.audio.echo.settling import LEAST_FRAMES, LINGERS_FRAMES, MOST_FRAMES, Settling
 
 SILENCE = np.zeros(320, np.int16)

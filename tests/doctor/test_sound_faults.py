@@ -16,8 +16,9 @@ import pytest
 
 from agentd.audio import formats
 from agentd.audio.cards import DeviceInfo
-from agentd.audio.devices import CaptureDevice, Deliver, PlaybackDevice, open_devices
+from agentd.audio.devices import CaptureDevice, Deliver, PlaybackDevice
 from agentd.audio.echo.policy import ECHO_DOCUMENT
+from agentd.audio.opening import open_devices
 from agentd.clock import Clock, SystemClock
 from agentd.config.settings import Audio, Settings, Vad
 from agentd.doctor import hearing, room, sweep

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from agentd.cli.commands import describe
+from agentd.cli.describe import describe
 from agentd.service.client import SOCKET_NAME, CallFailed
 from live_emulator import Emulator, EmulatorOptions
 from rig.sound import SoundRig

@@ -136,5 +136,5 @@ DOWNGRADE = (
 @pytest.fixture(scope="session")
 def speech() -> Path:
     """A sentence that is part of the product: somebody speaking."""
-    clips = (PROJECT / "agentd/audio/clips/en").glob("*.wav")
+    clips = (PROJECT / "agentd/device/clips/en").glob("*.wav")
     return max(clips, key=lambda path: path.stat().st_size)

@@ -22,7 +22,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from agentd.audio.echo.policy import Known
+from agentd.audio.echo.canceller import Known
 
 Samples = NDArray[np.int16]
 Powers = NDArray[np.float64]

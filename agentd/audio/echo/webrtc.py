@@ -23,9 +23,9 @@ from pywebrtc_audio import EchoCanceller as Aec3
 from pywebrtc_audio import NoiseSuppressor
 
 from agentd.audio import formats
+from agentd.audio.echo.canceller import EchoStats
 from agentd.audio.echo.double_talk import DoubleTalk, Without
 from agentd.audio.echo.far_end import FarEnd, OffsetMeter, Samples
-from agentd.audio.echo.policy import EchoStats
 from agentd.audio.echo.settling import Settling
 from agentd.events import Frame
 
