@@ -90,10 +90,19 @@ async def _calls_come_to_an_end(service: Service, _speaker: Speaker) -> None:
     assert len(answers) < CALLS_MOST, f"{len(answers)} calls for one question"
 
 
+async def _forgets_nothing(service: Service, speaker: Speaker) -> None:
+    """However often the model says that it was confirmed: nobody has answered."""
+    await _calls_come_to_an_end(service, speaker)
+    assert speaker.told("confirmation_needed"), speaker.last_words()
+    assert not speaker.told("confirmed"), speaker.last_words()
+    assert not speaker.told("forgotten"), speaker.last_words()
+
+
 MEANWHILE: dict[str, Callable[[Service, Speaker], Awaitable[None]]] = {
     "idle-alone": _is_a_conversation,
     "seed-refused": _gives_the_seed_up,
     "calls-endless": _calls_come_to_an_end,
+    "self-confirming": _forgets_nothing,
 }
 
 

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from agentd.service.journal import Journal
 from agentd.service.notify import Notifier
 from agentd.service.outlets import MemoryOutlet
 from live_emulator import Emulator, EmulatorOptions
+from live_emulator.scenario import read_scenario
 from tests.e2e.sounds import needs_words
 
 pytestmark = [needs_words, pytest.mark.slow]
@@ -119,13 +120,14 @@ async def house(
     lines: int = 12,
     live: dict[str, Any] | None = None,
     lit: bool = False,
+    options: EmulatorOptions = OPTIONS,
 ) -> AsyncIterator[House]:
     """Run a daemon in a room in which somebody talks a lot; `lit` has it open its own lights."""
     room = [Line(2.0 * number, WORDS[number % 4 :][:1], "") for number in range(lines)]
     await asyncio.to_thread(write_user, tmp_path / "room.wav", SPEECH_DIRECTORY, room)
     before = dict(os.environ)
     try:
-        async with Emulator(OPTIONS) as emulator:
+        async with Emulator(options) as emulator:
             os.environ.update(emulator.client_environment())
             os.environ["GEMINI_API_KEY"] = "any-key-will-do"
             tables = {
@@ -280,6 +282,40 @@ def test_a_tap_wakes_a_released_session(chip: Any, tmp_path: Path) -> None:
             pressed = await at_home.event(e.ButtonUsed, released)
             assert at_home.told[pressed - 1] == e.ButtonUsed(gesture="tap", action="talk")
             await at_home.until(connected, released)
+
+    run(test)
+
+
+def test_the_button_says_yes_to_a_question_that_was_heard(chip: Any, tmp_path: Path) -> None:
+    """Not the model's own second call, and not a press before the question; then all is gone."""
+
+    async def test() -> None:
+        call = {"name": "forget_conversation", "args": {"confirmed": True}}
+        script = read_scenario({"turn": [{"tool_call": call, "say": "Shall I?", "tone": "0.3s"}]})
+        options = replace(OPTIONS, scenario=script)
+        async with house(tmp_path, chip, {"button": BUTTON}, lines=0, options=options) as at_home:
+            await at_home.until(connected)
+            await at_home.press()
+            await at_home.lift()
+            talk = await at_home.event(e.ButtonUsed)
+            assert at_home.told[talk - 1] == e.ButtonUsed(gesture="tap", action="talk")
+            await at_home.daemon.session.say("forget all of this")
+            asked = await at_home.event(e.ConfirmationAsked)
+            assert at_home.daemon.status()["session"]["confirming"] == "forget_conversation"  # type: ignore[index]
+            seen = at_home.emulator.record.last_seq
+            again = {"functionCalls": [{"id": "again", **call}]}
+            at_home.emulator.faults.send_raw({"toolCall": again})
+            answer = await at_home.emulator.record.wait_for("toolResponse", 60, since=seen)
+            assert "needs_confirmation" in str(answer.message)
+            assert not [event for event in at_home.told if isinstance(event, e.Forgotten)]
+            await at_home.press()
+            await at_home.lift()
+            pressed = await at_home.event(e.ButtonUsed, asked)
+            assert at_home.told[pressed - 1] == e.ButtonUsed(gesture="tap", action="confirm")
+            done = await at_home.event(e.Confirmed, pressed)
+            assert at_home.told[done - 1] == e.Confirmed(tool="forget_conversation", by="button")
+            await at_home.event(e.Forgotten, done)
+            await at_home.until(connected, done)
 
     run(test)
 

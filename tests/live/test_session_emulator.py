@@ -826,6 +826,48 @@ async def test_a_tool_round_on_the_wire(backend: str, monkeypatch: pytest.Monkey
         assert [told.outcome for told in device.told(e.ToolCalled)] == ["answered"]
 
 
+@BACKENDS
+@pytest.mark.parametrize("slow", [False, True], ids=["blocking", "non-blocking"])
+@on_loop
+async def test_what_destroys_is_done_after_an_answer_and_not_before(
+    backend: str, slow: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Called, called again without a word, over a lost connection as well, then with one."""
+    ran: list[Any] = []
+
+    async def forget(args: Any) -> dict[str, Any]:
+        ran.append(args)
+        return {"forgotten": "all"}
+
+    toolbox = Toolbox((Tool("forget", "Forget.", forget, slow=slow, asks=lambda _args: "forget"),))
+    call = {"name": "forget", "args": {"confirmed": True}}
+    turn = {"tool_call": call, "say": "Really?", "say_after": "Really?", "tone": "0.2s"}
+    # the second answers late: until then what comes may still belong to the call before it
+    script = read_scenario({"turn": [turn, turn | {"latency": "1.2s"}]})
+    again = {"toolCall": {"functionCalls": [{"id": "again", **call}]}}
+    async with (
+        emulator(monkeypatch, scenario=script, handle_on_setup=True) as server,
+        Device(server.base_url, backend=backend, toolbox=toolbox) as device,
+    ):
+        await device.speak()
+        await device.event(e.ConfirmationAsked)
+        for connection in (1, 2):
+            seen = server.record.last_seq
+            server.faults.send_raw(again)
+            answer = await server.record.wait_for("toolResponse", since=seen)
+            assert "needs_confirmation" in str(answer.message)
+            if connection == 1:
+                server.faults.reset()
+                await device.connected(2)
+        assert not ran
+        assert not device.told(e.Confirmed)
+        await device.speak()
+        await device.event(e.Confirmed)
+        await device.wait(lambda: ran, "run")
+        assert [told.by for told in device.told(e.Confirmed)] == ["voice"]
+        assert len(device.told(e.ConfirmationNeeded)) == 1
+
+
 @on_loop
 async def test_a_server_gone_mad(monkeypatch: pytest.MonkeyPatch) -> None:
     """A hundred unusable frames in a row end the connection, not the daemon."""
