@@ -87,6 +87,12 @@ def _three_for_two(source: array[int]) -> array[int]:
     return out
 
 
+def amplify(pcm: bytes, gain_db: float) -> bytes:
+    """Scale 16-bit PCM by a gain in decibels, clipped at full scale."""
+    factor = 10 ** (gain_db / 20)
+    return pcm_of(_int16([round(value * factor) for value in samples_of(pcm)]))
+
+
 def tone(duration_s: float, rate_hz: int = OUTPUT_HZ, hz: float = 440.0) -> bytes:
     """Return a sine at -12 dBFS with 10 ms ramps."""
     count = max(round(duration_s * rate_hz), 0)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+import uuid
+from dataclasses import dataclass, replace
 
 from live_emulator.models import Backend
 from live_emulator.reasons import INVALID_ARGUMENT
-from live_emulator.replies import Reply
+from live_emulator.replies import Reply, ReplyPart
 from live_emulator.setup import Setup
 from live_emulator.wire import JsonObject, WireError
 
@@ -40,7 +42,7 @@ class Calls:
 
     @property
     def blocking(self) -> bool:
-        """Tell whether the answer waits for a response."""
+        """Return whether the answer waits for a response."""
         return any(call.blocking for call in self._pending.values())
 
     def begin(self, reply: Reply) -> list[JsonObject]:
@@ -49,12 +51,31 @@ class Calls:
         made: list[JsonObject] = []
         for scripted in reply.calls:
             self._count += 1
-            call_id = f"{model.tool_id_prefix}{self._connection * 10**9 + self._count}"
+            digits = self._connection * 10**9 + self._count
+            call_id = f"{model.tool_ids}{digits}" if model.tool_ids else str(uuid.uuid4())
             spec = self.functions.get(scripted.name)
             blocking = spec.blocking if spec else not model.non_blocking_default
             self._pending[call_id] = PendingCall(scripted.name, blocking, reply.say_after)
             made.append({"id": call_id, "name": scripted.name, "args": dict(scripted.args)})
         return made
+
+    def spoken(self, reply: Reply) -> tuple[Reply, list[str]]:
+        """Return the reply with the calls that the model speaks instead, and their names.
+
+        Some models say the call of a function that was declared by JSON Schema.
+        """
+        model = self._setup.model
+        said = [call for call in reply.calls if self._json_schema(call.name)]
+        if model.json_schema_calls or not said:
+            return reply, []
+        words = "; ".join(f"{call.name}({json.dumps(dict(call.args))})" for call in said)
+        kept = tuple(call for call in reply.calls if call not in said)
+        parts = (ReplyPart(reply.parts[0].pcm if reply.parts else b"", words), *reply.parts[1:])
+        return replace(reply, calls=kept, parts=parts), [call.name for call in said]
+
+    def _json_schema(self, name: str) -> bool:
+        spec = self.functions.get(name)
+        return spec is not None and spec.json_schema
 
     def cancel(self) -> list[str]:
         """Drop the calls that an interruption cancels, all blocking ones; return their ids."""

@@ -78,6 +78,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     session.add_argument("--any-model", action="store_true", default=_UNSET)
     session.add_argument(
+        "--trait",
+        dest="traits",
+        action="append",
+        default=_UNSET,
+        metavar="NAME=VALUE",
+        help="set a trait of every model against the table, e.g. client_content=seed_only",
+    )
+    session.add_argument(
+        "--list-models", action="store_true", help="show the table of models, and end"
+    )
+    session.add_argument(
         "--accept",
         dest="accept_credentials",
         action="append",
@@ -120,6 +131,8 @@ def options_from(args: argparse.Namespace) -> EmulatorOptions:
     for name, kind in (("san", tuple), ("accept_credentials", frozenset)):
         if name in given:
             given[name] = kind(given[name])
+    if "traits" in given:
+        given["traits"] = traits_from(given["traits"])
     options = EmulatorOptions()
     if getattr(args, "scenario", None) is not None:
         options = with_scenario(options, load_scenario(args.scenario))
@@ -127,6 +140,18 @@ def options_from(args: argparse.Namespace) -> EmulatorOptions:
         make_fault(tomllib.loads(f"fault = {{ {text} }}")["fault"]) for text in args.fault
     )
     return replace(options, faults=faults, **given)
+
+
+def traits_from(given: list[str]) -> dict[str, str]:
+    """Read ``NAME=VALUE``, repeated.
+
+    Raises:
+        ValueError: there is no ``=``.
+    """
+    for text in given:
+        if "=" not in text:
+            raise ValueError(f"--trait {text!r}: write NAME=VALUE, e.g. client_content=seed_only")
+    return {name.strip(): value.strip() for name, _, value in (t.partition("=") for t in given)}
 
 
 async def serve(options: EmulatorOptions) -> None:
@@ -165,6 +190,11 @@ def run(args: argparse.Namespace) -> int:
     """Run the command; return the exit status."""
     if args.list_scenarios:
         return list_scenarios()
+    if args.list_models:
+        from live_emulator.models import traits_table
+
+        print(traits_table(), end="")
+        return 0
     try:
         options = options_from(args)
     except (ValueError, OSError) as exc:

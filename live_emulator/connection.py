@@ -29,14 +29,25 @@ from live_emulator.faults import SERVER_ACTIONS, SETUP_ACTIONS, Fault
 from live_emulator.handshake import Admission
 from live_emulator.models import Backend
 from live_emulator.opening import Opened, Service, check_credential, open_session
-from live_emulator.sessions import Poison, Session
-from live_emulator.setup import Setup, read_functions, read_setup
-from live_emulator.turns import Phase, TurnEngine
+from live_emulator.sessions import Poison, Session, Snapshot
+from live_emulator.setup import Setup, UnknownModel, read_functions, read_setup
+from live_emulator.turns import TurnEngine
 from live_emulator.wire import ClientMessage, JsonObject, WireError, as_list, as_object
 
 _REALTIME_FIELDS = frozenset(
     {"audio", "video", "mediaChunks", "text", "activityStart", "activityEnd", "audioStreamEnd"}
 )
+
+
+def _check_realtime(setup: Setup, body: JsonObject) -> None:
+    """Refuse what a ``realtimeInput`` of this setup must not hold."""
+    for name in body:
+        if name not in _REALTIME_FIELDS:
+            raise WireError(1007, wire.unknown_name(name, "realtime_input"))
+    if setup.activity.automatic and ("activityStart" in body or "activityEnd" in body):
+        raise WireError(1007, reasons.EXPLICIT_ACTIVITY)
+    if setup.model.audio_only_input and ("text" in body or "video" in body):
+        raise WireError(1007, reasons.INVALID_ARGUMENT)
 
 
 class LiveConnection:
@@ -145,16 +156,26 @@ class LiveConnection:
         if self.session is None or self.setup is None or not self._resumes() or self.closed:
             return
         transparent = self.setup.transparent
-        handle = self._store.issue(self.session, with_partial=transparent)
+        snapshot = self.session.snapshot(with_partial=transparent)
+        handle = self._store.issue(self.session, snapshot)
         update: JsonObject = {"newHandle": handle, "resumable": True}
         if transparent:
             update["lastConsumedClientMessageIndex"] = str(self._consumed)
             self._told = self._consumed
         self.emit({"sessionResumptionUpdate": update})
 
-    def not_resumable(self) -> None:
-        """Tell that there is no resuming now; false and "" vanish in proto3 JSON."""
-        if self._resumes():
+    def busy(self, settled: Snapshot) -> None:
+        """Tell that there is no resuming now; false and "" vanish in proto3 JSON.
+
+        Some models issue a handle instead.  It leads to ``settled``, the end of the turn before:
+        what the real ones restore is not known, and a lost answer is lost either way.
+        """
+        if self.session is None or self.setup is None or not self._resumes():
+            return
+        if self.setup.model.resumable_mid_turn and not self.setup.transparent:
+            handle = self._store.issue(self.session, settled)
+            self.emit({"sessionResumptionUpdate": {"newHandle": handle, "resumable": True}})
+        else:
             self.emit({"sessionResumptionUpdate": {}})
 
     def _resumes(self) -> bool:
@@ -183,7 +204,7 @@ class LiveConnection:
             self._take_setup(message.body, now)
             return
         engine = self.engine
-        if engine is None:
+        if engine is None or engine.setup.refused_later:
             raise WireError(1007, reasons.INVALID_ARGUMENT)
         if message.kind == "realtimeInput":
             self._realtime(engine, message.body, now)
@@ -195,12 +216,7 @@ class LiveConnection:
             self._context_update(engine, message.body)
 
     def _realtime(self, engine: TurnEngine, body: JsonObject, now: float) -> None:
-        for name in body:
-            if name not in _REALTIME_FIELDS:
-                raise WireError(1007, wire.unknown_name(name, "realtime_input"))
-        automatic = engine.setup.activity.automatic
-        if automatic and ("activityStart" in body or "activityEnd" in body):
-            raise WireError(1007, reasons.EXPLICIT_ACTIVITY)
+        _check_realtime(engine.setup, body)
         if "activityStart" in body:
             engine.ear.start(now)
         chunks = [body["audio"]] if "audio" in body else []
@@ -208,12 +224,12 @@ class LiveConnection:
             self._blob(engine, blob, now)
         if "video" in body:
             wire.decode_base64(as_object(body["video"]).get("data", ""))
-            engine.video()
+            self._video(engine, now)
         if isinstance(body.get("text"), str) and not self.closed:
             engine.text(body["text"], now)
         if "activityEnd" in body and not self.closed:
             engine.ear.end(now)
-        if body.get("audioStreamEnd") is True:
+        if wire.as_bool(body.get("audioStreamEnd"), "realtime_input.audio_stream_end"):
             self._stream_end(engine, now)
 
     def _blob(self, engine: TurnEngine, blob: JsonObject, now: float) -> None:
@@ -222,7 +238,7 @@ class LiveConnection:
         if self.closed:
             return
         if isinstance(mime_type, str) and mime_type.startswith("image/"):
-            engine.video()
+            self._video(engine, now)
             return
         if not isinstance(mime_type, str) or not mime_type.startswith("audio/"):
             raise WireError(1007, reasons.INVALID_ARGUMENT)
@@ -235,8 +251,17 @@ class LiveConnection:
             self._gate.speaking = engine.ear.listening
         self._detected(engine, self._gate.feed(data), rate_hz, now)
 
+    def _video(self, engine: TurnEngine, now: float) -> None:
+        """Take a video frame; from the first on, the session has the shorter limit."""
+        engine.video()
+        if not engine.session.saw_video:
+            engine.session.saw_video = True
+            self._arm_session_limit(engine.session, engine.setup, now)
+
     def _stream_end(self, engine: TurnEngine, now: float) -> None:
-        if not engine.setup.activity.automatic:
+        if not engine.setup.model.audio_stream_end:
+            self.note("ignored", why="audioStreamEnd on a model that does not heed it")
+        elif not engine.setup.activity.automatic:
             self.note("ignored", why="audioStreamEnd under manual activity signals")
         elif self._gate is not None:
             self._detected(engine, self._gate.flush(), self._gate.rate_hz, now)
@@ -273,13 +298,14 @@ class LiveConnection:
         if not engine.setup.model.context_update:
             raise WireError(1007, reasons.INVALID_ARGUMENT)
         if "systemInstruction" in body:
-            text = wire.content_text(body["systemInstruction"])
+            where = "context_update.system_instruction"
+            text = wire.content_text(body["systemInstruction"], where)
             engine.session.system_instruction = text
             self.note("system_instruction", characters=len(text))
         if "tools" in body:
             tools = as_object(body["tools"]).get("tools")
-            blocking = not engine.setup.model.non_blocking_default
-            engine.calls.functions = read_functions(tools, blocking=blocking)
+            setup = engine.setup
+            engine.calls.functions = read_functions(tools, setup.model, setup.backend)
             self.note("tools", names=sorted(engine.calls.functions))
 
     # -- setup ------------------------------------------------------------------------------
@@ -294,13 +320,7 @@ class LiveConnection:
         if self.closed:
             return
         check_credential(self.admission.credential, self._options)
-        setup = read_setup(
-            body,
-            self.admission.backend,
-            self.admission.api_version,
-            any_model=self._options.any_model,
-            extra_models=self._options.extra_models,
-        )
+        setup = self._read_setup(body)
         opened = open_session(setup, self._service, now)
         if opened.wrong_model:
             self.emit({"setupComplete": {}})
@@ -309,6 +329,20 @@ class LiveConnection:
             self._out.append(DropConnections(opened.taken_from))
         self._enter(setup, opened)
         self._answer_setup(later, now)
+
+    def _read_setup(self, body: JsonObject) -> Setup:
+        try:
+            return read_setup(
+                body,
+                self.admission.backend,
+                self.admission.api_version,
+                any_model=self._options.any_model,
+                extra_models=self._options.extra_models,
+                traits=self._options.traits,
+            )
+        except UnknownModel as error:
+            self.note("unknown_model", served=list(error.served))
+            raise
 
     def _enter(self, setup: Setup, opened: Opened) -> None:
         """Make the opened session this connection's."""
@@ -365,12 +399,18 @@ class LiveConnection:
         after_s, left_s = options.go_away(setup.backend)
         if options.connection_limits:
             self._arm_go_away(self._opened_s + after_s, left_s)
-        limit_s = options.session_limit()
-        if options.connection_limits and limit_s is not None and setup.compression is None:
-            end_s = session.created_s + limit_s
-            self._arm_go_away(max(now, end_s - left_s), min(left_s, max(0.0, end_s - now)))
+        self._arm_session_limit(session, setup, now)
         if options.idle_limit_s:
             self._agenda.at(now + options.idle_limit_s, "idle", self._check_idle)
+
+    def _arm_session_limit(self, session: Session, setup: Setup, now: float) -> None:
+        options = self._options
+        limit_s = options.session_limit(video=session.saw_video)
+        if not options.connection_limits or limit_s is None or setup.compression is not None:
+            return
+        left_s = options.go_away(setup.backend)[1]
+        end_s = session.created_s + limit_s
+        self._arm_go_away(max(now, end_s - left_s), min(left_s, max(0.0, end_s - now)))
 
     def _arm_go_away(self, due_s: float, left_s: float) -> None:
         grace_s = self._options.go_away_grace_s
@@ -394,7 +434,7 @@ class LiveConnection:
             self._agenda.at(due_s, "idle", self._check_idle)
 
     def _periodic_handle(self, now: float) -> None:
-        if self.engine is not None and self.engine.phase is Phase.IDLE and now > self._opened_s:
+        if self.engine is not None and self.engine.settled and now > self._opened_s:
             self.resumable()
         self._agenda.at(now + self._options.handle_interval_s, "handle", self._periodic_handle)
 
@@ -406,7 +446,7 @@ class LiveConnection:
         """Tell the index of the last consumed message, unless there is no resuming now."""
         if self.engine is None or self._told == self._consumed:
             return
-        if self.engine.phase is Phase.IDLE:
+        if self.engine.settled:
             self.resumable()
         # Otherwise the update at the end of the turn tells it.
 

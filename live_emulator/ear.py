@@ -9,6 +9,7 @@ from live_emulator.port import Port
 from live_emulator.replies import UserTurn
 from live_emulator.sessions import OpenUtterance, Session
 from live_emulator.setup import Setup
+from live_emulator.wire import duration
 
 
 class Ear:
@@ -23,6 +24,7 @@ class Ear:
         port: Port,
         interrupt: Callable[[float], None],
         ask: Callable[[UserTurn, float], None],
+        interim: Callable[[OpenUtterance], None],
     ) -> None:
         self._connection = connection
         self._setup = setup
@@ -30,12 +32,14 @@ class Ear:
         self._port = port
         self._interrupt = interrupt
         self._ask = ask
+        self._interim = interim
+        self._heard_s = 0.0
         self._restored = session.partial is not None
         self._stray = False
 
     @property
     def listening(self) -> bool:
-        """Tell whether an utterance is open."""
+        """Return whether an utterance is open."""
         return self._session.partial is not None
 
     def start(self, now: float) -> None:
@@ -47,6 +51,7 @@ class Ear:
             self._port.note("partial_discarded", seconds=self._session.partial.seconds)
         self._restored = False
         self._session.partial = OpenUtterance(self._session.user_turns + 1, now)
+        self._echo("START")
         self._port.moment("activityStart", now)
         if not self._port.closed and self._setup.activity.interrupts:
             self._interrupt(now)
@@ -65,6 +70,8 @@ class Ear:
             self._port.moment("audio", now)
         if not self._port.closed:
             utterance.pcm += pcm
+            self._heard_s += len(pcm) / (2 * rate_hz)
+            self._interim(utterance)
             self._port.position("audio", utterance.seconds, now)
 
     def end(self, now: float, *, explicit: bool = True) -> None:
@@ -76,10 +83,18 @@ class Ear:
         self._hand_over(utterance, now, complete=True, explicit=explicit)
         self._session.partial = None
         self._restored = False
+        self._echo("END")
         self._port.moment("activityEnd", now)
         if not self._port.closed:
             turn = UserTurn(0, bytes(utterance.pcm), utterance.rate_hz, utterance.text)
             self._ask(turn, now)
+
+    def _echo(self, edge: str) -> None:
+        """Tell the edge of an activity, on models that do so unasked (published frames)."""
+        if self._setup.model.activity_echo:
+            offset = duration(self._heard_s)
+            activity = {"type": f"ACTIVITY_{edge}", "audioOffset": offset}
+            self._port.emit({"serverContent": {}, "voiceActivity": activity})
 
     def abandon(self, now: float) -> None:
         """Put an utterance cut short by the connection's end on record."""

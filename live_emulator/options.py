@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from live_emulator.faults import Fault
-from live_emulator.models import Backend, ModelInfo
+from live_emulator.models import Backend, ModelInfo, read_traits
 from live_emulator.scenario import Scenario
 
 
@@ -47,6 +47,8 @@ class EmulatorOptions:
     """How a refused bearer token is told: http_401, http_403 or close_1008."""
     any_model: bool = False
     extra_models: Mapping[str, ModelInfo] = field(default_factory=dict)
+    traits: Mapping[str, Any] = field(default_factory=dict)
+    """Traits of every model set against the table, e.g. ``{"client_content": "seed_only"}``."""
     max_sessions: int | None = None
 
     # replies
@@ -78,6 +80,8 @@ class EmulatorOptions:
     """The close comes this much after the announced time."""
     session_limit_s: float | None = None
     """Session age without compression; None is 900, 0 is none."""
+    video_session_limit_s: float = 120.0
+    """The same once a video frame has come; 0 is none."""
     idle_limit_s: float = 0.0
     """Close 1008 after this long without a client message; 0 never."""
     handle_lifetime_s: float | None = None
@@ -107,6 +111,7 @@ class EmulatorOptions:
 
     def __post_init__(self) -> None:
         """Refuse values without a meaning."""
+        read_traits(self.traits)
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(
@@ -128,10 +133,11 @@ class EmulatorOptions:
             return self.handle_lifetime_s
         return 2 * 3600.0 if backend is Backend.DEVELOPER else 24 * 3600.0
 
-    def session_limit(self) -> float | None:
-        """Return the age limit of a session without compression."""
-        limit = 900.0 if self.session_limit_s is None else self.session_limit_s
-        return limit or None
+    def session_limit(self, *, video: bool = False) -> float | None:
+        """Return the age limit of a session without compression, audio alone or with video."""
+        audio_s = 900.0 if self.session_limit_s is None else self.session_limit_s
+        limits = [audio_s, self.video_session_limit_s] if video else [audio_s]
+        return min((limit for limit in limits if limit), default=None)
 
 
 _CHOICES = {
@@ -154,6 +160,7 @@ _MINIMUM: dict[str, float] = {
     "handles_kept": 1,
     "index_interval_s": 0.0,
     "consume_lag_s": 0.0,
+    "video_session_limit_s": 0.0,
 }
 
 SCENARIO_OPTIONS = frozenset(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from live_emulator.effects import Utterance
+from live_emulator.sessions import Snapshot
 from live_emulator.wire import JsonObject
 
 
@@ -29,10 +30,10 @@ class Port(Protocol):
     def resumable(self) -> None:
         """Tell the client a new handle."""
 
-    def not_resumable(self) -> None:
-        """Tell the client that it cannot resume at this point."""
+    def busy(self, settled: Snapshot) -> None:
+        """Tell the client that it cannot resume at this point, or only back to ``settled``."""
 
     @property
     def closed(self) -> bool:
-        """Tell whether a fault just ended the connection."""
+        """Return whether a fault just ended the connection."""
         ...

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from live_emulator.audio import OUTPUT_HZ, read_wav, resample, tone
+from live_emulator.audio import OUTPUT_HZ, amplify, read_wav, resample, tone
 from live_emulator.models import Backend
 from live_emulator.options import EmulatorOptions
 from live_emulator.scenario import ScriptedCall, ScriptedTurn
@@ -24,6 +24,8 @@ class UserTurn:
     pcm: bytes = b""
     rate_hz: int = 16_000
     text: str = ""
+    remembered: bool = False
+    """Its contents are in the history already, as ``clientContent`` put them there."""
 
     @property
     def seconds(self) -> float:
@@ -109,6 +111,8 @@ def compose(turn: UserTurn, script: ScriptedTurn | None, options: EmulatorOption
     """
     heard = heard_text(turn, script, tuple(options.transcripts))
     pcm = _audio(turn, script, options)
+    if script is not None and script.gain_db:
+        pcm = amplify(pcm, script.gain_db)
     says = script.say if script is not None and script.say else (heard if pcm else "",)
     share = len(pcm) // len(says) & ~1
     parts = tuple(

@@ -35,6 +35,8 @@ class ScriptedTurn:
     audio: Path | None = None
     tone_s: float | None = None
     parrot: bool | None = None
+    gain_db: float = 0.0
+    """Applied to the answer's sound; -80 makes the near-silent replies that people reported."""
     thought: str = ""
     tool_calls: tuple[ScriptedCall, ...] = ()
     say_after: str = ""
@@ -83,7 +85,7 @@ class Scenario:
 
 
 _TURN_KEYS = frozenset(
-    """heard say duration audio tone parrot thought tool_call tool_calls say_after latency
+    """heard say duration audio tone parrot gain_db thought tool_call tool_calls say_after latency
     silent need_more_input turn_complete_reason empty_turn idle_after grounding""".split()
 )
 
@@ -116,6 +118,7 @@ def _turn(table: Mapping[str, Any], folder: Path) -> ScriptedTurn:
         audio=folder / str(table["audio"]) if "audio" in table else None,
         tone_s=seconds["tone"],
         parrot=table.get("parrot"),
+        gain_db=float(table.get("gain_db", 0.0)),
         thought=str(table.get("thought", "")),
         tool_calls=tuple(_call(call) for call in calls),
         say_after=str(table.get("say_after", "")),

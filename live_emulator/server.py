@@ -216,7 +216,7 @@ class Emulator:
         return {
             "base_url": self.base_url,
             "port": self.port,
-            "ca_file": str(self.ca_file),
+            "ca_file": str(self.ca_file.absolute()),
             "record_seq": self.record.last_seq,
             "connections": sorted(self.connections),
             "connections_total": self._count,
@@ -229,7 +229,7 @@ class Emulator:
     def client_environment(self) -> dict[str, str]:
         """Return the environment that points an unchanged SDK at this emulator."""
         return {
-            "SSL_CERT_FILE": str(self.ca_file),
+            "SSL_CERT_FILE": str(self.ca_file.absolute()),
             "GOOGLE_GEMINI_BASE_URL": self.base_url,
             "GOOGLE_VERTEX_BASE_URL": self.base_url,
             "no_proxy": "127.0.0.1,localhost,::1",

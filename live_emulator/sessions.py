@@ -110,6 +110,8 @@ class Session:
     ended_s: float | None = None
     handles: OrderedDict[str, Snapshot] = field(default_factory=OrderedDict)
     compressions: int = 0
+    saw_video: bool = False
+    """Whether a video frame has come: such sessions end sooner."""
 
     @property
     def context_tokens(self) -> int:
@@ -189,10 +191,10 @@ class SessionStore:
             self._by_handle.pop(handle, None)
         del self.sessions[session.id]
 
-    def issue(self, session: Session, *, with_partial: bool = False) -> str:
-        """Snapshot the session under a new handle."""
+    def issue(self, session: Session, snapshot: Snapshot) -> str:
+        """Keep a snapshot of the session under a new handle."""
         handle = self._new_id()
-        session.handles[handle] = session.snapshot(with_partial=with_partial)
+        session.handles[handle] = snapshot
         self._by_handle[handle] = session
         while len(session.handles) > self._handles_kept:
             old, _ = session.handles.popitem(last=False)
@@ -266,6 +268,7 @@ class SessionStore:
                     "backend": s.backend.value,
                     "model": s.model,
                     "age_s": now - s.created_s,
+                    "saw_video": s.saw_video,
                     "ended_ago_s": 0.0 if s.ended_s is None else now - s.ended_s,
                     "handles": {h: _snapshot_json(snap) for h, snap in s.handles.items()},
                 }
@@ -292,6 +295,7 @@ class SessionStore:
                 str(item["model"]),
                 now - away_s - float(item["age_s"]),
                 ended_s=now - away_s - float(item["ended_ago_s"]),
+                saw_video=item.get("saw_video") is True,
             )
             for handle, snap in item["handles"].items():
                 session.handles[handle] = _snapshot_from(snap)

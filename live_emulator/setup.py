@@ -6,14 +6,33 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from live_emulator.models import MODELS, VOICES, WITHDRAWN, Backend, ModelInfo, generic_model
-from live_emulator.reasons import INVALID_ARGUMENT
+from live_emulator.models import (
+    MODELS,
+    VOICES,
+    WITHDRAWN,
+    AffectiveRule,
+    Backend,
+    ModelInfo,
+    ThinkingRule,
+    generic_model,
+    served,
+    with_traits,
+)
+from live_emulator.reasons import (
+    BLOCKING_UNSUPPORTED,
+    INVALID_ARGUMENT,
+    LEVEL_MISSING,
+    LEVEL_UNSUPPORTED,
+)
 from live_emulator.wire import (
     JsonObject,
     WireError,
+    as_bool,
+    as_enum,
     as_int,
     as_list,
     as_object,
+    camel,
     content_text,
     unknown_name,
 )
@@ -40,6 +59,30 @@ _GENERATION_FIELDS = frozenset(
 _VERTEX_MODEL = re.compile(
     r"^(?:projects/[^/]+/locations/[^/]+/)?publishers/google/models/(?P<name>[^/]+)$"
 )
+_SCHEMA_FIELDS = frozenset(
+    """type format title description nullable enum maxItems minItems properties required
+    minProperties maxProperties minLength maxLength pattern example anyOf propertyOrdering default
+    items minimum maximum""".split()
+)
+_VERTEX_SCHEMA_FIELDS = frozenset({"additionalProperties", "ref", "defs"})
+_PREVIEW_VERSION = "v1alpha"
+"""Where the Developer API knows proactivity and affective dialog."""
+_MODALITIES = ("MODALITY_UNSPECIFIED", "TEXT", "IMAGE", "AUDIO", "VIDEO")
+_BEHAVIORS = ("UNSPECIFIED", "BLOCKING", "NON_BLOCKING")
+_LEVELS = ("THINKING_LEVEL_UNSPECIFIED", "LOW", "MEDIUM", "HIGH", "MINIMAL", "XHIGH")
+_HANDLING = (
+    "ACTIVITY_HANDLING_UNSPECIFIED",
+    "START_OF_ACTIVITY_INTERRUPTS",
+    "NO_INTERRUPTION",
+)
+_COVERAGE = (
+    "TURN_COVERAGE_UNSPECIFIED",
+    "TURN_INCLUDES_ONLY_ACTIVITY",
+    "TURN_INCLUDES_ALL_INPUT",
+    "TURN_INCLUDES_AUDIO_ACTIVITY_AND_ALL_VIDEO",
+)
+_FIREBASE_MODEL = re.compile(r"^projects/[^/]+/(?=models/)")
+"""Firebase names a model of the Developer API within the project."""
 _SENSITIVITY = {
     "start": ("START_SENSITIVITY_UNSPECIFIED", "START_SENSITIVITY_HIGH", "START_SENSITIVITY_LOW"),
     "end": ("END_SENSITIVITY_UNSPECIFIED", "END_SENSITIVITY_HIGH", "END_SENSITIVITY_LOW"),
@@ -81,6 +124,8 @@ class FunctionSpec:
 
     name: str
     blocking: bool = True
+    json_schema: bool = False
+    """Declared by ``parametersJsonSchema``, not by OpenAPI ``parameters``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +145,27 @@ class Setup:
     explicit_vad_signal: bool = False
     seed_history: bool = False
     include_thoughts: bool = False
+    affective_dialog: bool = False
+
+    @property
+    def refused_later(self) -> bool:
+        """Return whether the first message after this setup is refused."""
+        return self.affective_dialog and (
+            self.model.affective_dialog is AffectiveRule.REFUSED_LATER
+        )
 
     @property
     def transparent(self) -> bool:
-        """Tell whether updates carry ``lastConsumedClientMessageIndex``."""
+        """Return whether updates carry ``lastConsumedClientMessageIndex``."""
         return self.resumption is not None and self.resumption.transparent
+
+
+class UnknownModel(WireError):
+    """A setup names a model that is not served; ``served`` are those that are."""
+
+    def __init__(self, code: int, reason: str, backend: Backend) -> None:
+        super().__init__(code, reason)
+        self.served = served(backend)
 
 
 def _invalid(condition: bool, reason: str = INVALID_ARGUMENT) -> None:
@@ -116,6 +177,15 @@ def _no_unknown(body: JsonObject, known: Iterable[str], where: str) -> None:
     for name in body:
         if name not in known:
             raise WireError(1007, unknown_name(name, where))
+
+
+def model_not_found(name: str, api_version: str, method: str) -> str:
+    """Return the Developer API's sentence about a model that it does not serve."""
+    return (
+        f"models/{name} is not found for API version {api_version}, or is not supported for "
+        f"{method}. Call ListModels to see the list of available models and their supported "
+        "methods."
+    )
 
 
 def find_model(
@@ -138,68 +208,137 @@ def find_model(
         _invalid(match is None, "Invalid resource field value in the request.")
         assert match is not None
         name = match["name"]
-        _invalid(name in WITHDRAWN[backend], f"{text} is not supported in the live api.")
     else:
-        name = text.removeprefix("models/")
+        name = _FIREBASE_MODEL.sub("", text).removeprefix("models/")
     info = (extra or {}).get(name) or MODELS[backend].get(name)
-    if info is not None:
+    if info is not None and not _only_beta(name, api_version):
         return info
     if any_model:
-        return generic_model(name)
+        return info or generic_model(name)
     if backend is Backend.VERTEX:
-        raise WireError(
+        if name in WITHDRAWN[backend]:
+            raise UnknownModel(1007, f"{text} is not supported in the live api.", backend)
+        raise UnknownModel(
             1008,
             f"Publisher Model `{text}` was not found or your project does not have access to it.",
+            backend,
         )
-    raise WireError(
-        1008,
-        f"models/{name} is not found for API version {api_version}, or is not supported for "
-        "bidiGenerateContent. Call ListModels to see the list of available models and their "
-        "supported methods.",
-    )
+    raise UnknownModel(1008, model_not_found(name, api_version, "bidiGenerateContent"), backend)
 
 
-def read_functions(tools: object, *, blocking: bool) -> dict[str, FunctionSpec]:
-    """Collect the declared functions of a ``tools`` list."""
+def _only_beta(name: str, api_version: str) -> bool:
+    """Return whether a model is not served on this version: ``-latest`` names are on v1beta only.
+
+    Source: the release notes of google-genai 3.0, which made v1 the default (5 Nov 2026).
+    """
+    return name.endswith("-latest") and api_version == "v1"
+
+
+def _check_schema(schema: object, backend: Backend, where: str) -> None:
+    """Check OpenAPI ``parameters``: JSON Schema's own words are no fields of it.
+
+    Source: 1007 for ``additionalProperties`` on the Developer API (published probe, 29 Sep 2026);
+    Vertex AI's Schema has it, ``ref`` and ``defs``.
+    """
+    body = as_object(schema)
+    known = _SCHEMA_FIELDS | (_VERTEX_SCHEMA_FIELDS if backend is Backend.VERTEX else set())
+    for name in body:
+        if camel(str(name)) not in known:
+            raise WireError(1007, unknown_name(str(name), where))
+    for name, inner in as_object(body.get("properties")).items():
+        _check_schema(inner, backend, f"{where}.properties[{name}]")
+    if "items" in body:
+        _check_schema(body["items"], backend, f"{where}.items")
+
+
+def read_functions(tools: object, info: ModelInfo, backend: Backend) -> dict[str, FunctionSpec]:
+    """Collect the declared functions of a ``tools`` list.
+
+    Raises:
+        WireError: a declaration is none, or asks for what the model does not do.
+    """
     found: dict[str, FunctionSpec] = {}
     for tool in as_list(tools):
         for declaration in as_list(as_object(tool).get("functionDeclarations")):
             body = as_object(declaration)
             name = body.get("name")
             _invalid(not isinstance(name, str) or not name)
-            behavior = body.get("behavior")
-            blocks = blocking if behavior in (None, "UNSPECIFIED") else behavior != "NON_BLOCKING"
-            found[str(name)] = FunctionSpec(str(name), blocks)
+            where = "setup.tools.function_declarations.behavior"
+            behavior = as_enum(
+                body.get("behavior"), _BEHAVIORS, where, "FunctionDeclaration.Behavior"
+            )
+            _invalid(behavior == "BLOCKING" and not info.blocking_calls, BLOCKING_UNSUPPORTED)
+            blocks = behavior == "BLOCKING" or (
+                behavior == "UNSPECIFIED" and not info.non_blocking_default
+            )
+            if "parameters" in body:
+                _invalid("parametersJsonSchema" in body)
+                where = "setup.tools.function_declarations.parameters"
+                _check_schema(body["parameters"], backend, where)
+            found[str(name)] = FunctionSpec(str(name), blocks, "parametersJsonSchema" in body)
     return found
+
+
+def _check_thinking(thinking: JsonObject, info: ModelInfo) -> bool:
+    """Check ``thinkingConfig``; return whether thoughts are asked for."""
+    where = "setup.generation_config.thinking_config"
+    level = as_enum(
+        thinking.get("thinkingLevel"), _LEVELS, f"{where}.thinking_level", "ThinkingLevel"
+    )
+    given = level != _LEVELS[0]
+    _invalid(given and info.thinking_level is ThinkingRule.REFUSED, LEVEL_UNSUPPORTED)
+    if info.thinking_level is ThinkingRule.REQUIRED:
+        _invalid(not given, LEVEL_MISSING)
+        _invalid(level not in _LEVELS[1:4], LEVEL_UNSUPPORTED)
+    return as_bool(thinking.get("includeThoughts"), f"{where}.include_thoughts")
+
+
+def _read_modalities(body: JsonObject, info: ModelInfo) -> bool:
+    """Check ``responseModalities``; return whether the model answers in text."""
+    where = "setup.generation_config.response_modalities"
+    modalities = [
+        as_enum(item, _MODALITIES, f"{where}[{place}]", "GenerationConfig.Modality")
+        for place, item in enumerate(as_list(body.get("responseModalities")))
+    ] or ["AUDIO" if info.audio_output else "TEXT"]
+    possible = {"AUDIO": info.audio_output, "TEXT": info.text_output}
+    _invalid(
+        len(modalities) > 1 or not possible.get(modalities[0]),
+        f"The requested combination of response modalities ({', '.join(modalities)}) is not "
+        f"supported by the model. {info.name}",
+    )
+    return modalities == ["TEXT"]
 
 
 def _read_generation(body: JsonObject, info: ModelInfo) -> tuple[bool, bool]:
     """Check ``generationConfig``; return (text reply, include thoughts)."""
     _no_unknown(body, _GENERATION_FIELDS, "setup.generation_config")
-    if "enableAffectiveDialog" in body and not info.affective_dialog:
-        raise WireError(1007, unknown_name("enableAffectiveDialog", "setup.generation_config"))
-    modalities = as_list(body.get("responseModalities"))
-    text = modalities == ["TEXT"]
-    shown = ", ".join(str(item) for item in modalities)
-    _invalid(
-        len(modalities) > 1 or any(item not in ("AUDIO", "TEXT") for item in modalities),
-        f"The requested combination of response modalities ({shown}) is not supported by the "
-        f"model. {info.name}",
-    )
-    _invalid(
-        text and not info.text_output,
-        "The requested combination of response modalities (TEXT) is not supported by the model.",
-    )
+    text = _read_modalities(body, info)
     speech = as_object(body.get("speechConfig"))
     voice = as_object(as_object(speech.get("voiceConfig")).get("prebuiltVoiceConfig")).get(
         "voiceName"
     )
     known = voice is None or (isinstance(voice, str) and voice.capitalize() in VOICES)
     _invalid(not known, f"No matching speaker voice found for name: {voice}")
-    thinking = as_object(body.get("thinkingConfig"))
-    level = thinking.get("thinkingLevel")
-    _invalid(level is not None and not info.thinking_level)
-    return text, thinking.get("includeThoughts") is True
+    return text, _check_thinking(as_object(body.get("thinkingConfig")), info)
+
+
+def _read_preview(body: JsonObject, info: ModelInfo, backend: Backend, api_version: str) -> bool:
+    """Check what only a preview version knows; return whether affective dialog is on."""
+    generation = as_object(body.get("generationConfig"))
+    hidden = backend is Backend.DEVELOPER and api_version != _PREVIEW_VERSION
+    if hidden and not info.preview_fields_everywhere:
+        if "proactivity" in body:
+            raise WireError(1007, unknown_name("proactivity", "setup"))
+        if "enableAffectiveDialog" in generation:
+            raise WireError(1007, unknown_name("enableAffectiveDialog", "setup.generation_config"))
+    proactive = as_object(body.get("proactivity")).get("proactiveAudio")
+    off = proactive is not None and not as_bool(proactive, "setup.proactivity.proactive_audio")
+    _invalid(off and not info.proactive_audio_false)
+    affective = as_bool(
+        generation.get("enableAffectiveDialog"), "setup.generation_config.enable_affective_dialog"
+    )
+    _invalid(affective and info.affective_dialog is AffectiveRule.REFUSED)
+    return affective
 
 
 def _read_resumption(body: JsonObject, backend: Backend) -> Resumption | None:
@@ -210,7 +349,8 @@ def _read_resumption(body: JsonObject, backend: Backend) -> Resumption | None:
     _no_unknown(wanted, known, "setup.session_resumption")
     handle = wanted.get("handle") or ""
     _invalid(not isinstance(handle, str))
-    return Resumption(handle, wanted.get("transparent") is True)
+    transparent = as_bool(wanted.get("transparent"), "setup.session_resumption.transparent")
+    return Resumption(handle, transparent)
 
 
 def _read_compression(body: JsonObject, info: ModelInfo) -> Compression | None:
@@ -235,21 +375,41 @@ def _read_activity(body: JsonObject, backend: Backend) -> ActivityDetection:
     """Read activity handling; sensitivities default HIGH on Developer, LOW on Vertex."""
     config = as_object(body.get("realtimeInputConfig"))
     automatic = as_object(config.get("automaticActivityDetection"))
-    start = automatic.get("startOfSpeechSensitivity", "START_SENSITIVITY_UNSPECIFIED")
-    end = automatic.get("endOfSpeechSensitivity", "END_SENSITIVITY_UNSPECIFIED")
-    _invalid(start not in _SENSITIVITY["start"] or end not in _SENSITIVITY["end"])
+    where = "setup.realtime_input_config"
+    detection = f"{where}.automatic_activity_detection"
+    start, end = (
+        as_enum(
+            automatic.get(f"{edge}OfSpeechSensitivity"),
+            _SENSITIVITY[edge],
+            f"{detection}.{edge}_of_speech_sensitivity",
+            f"RealtimeInputConfig.AutomaticActivityDetection.{edge.capitalize()}Sensitivity",
+        )
+        for edge in ("start", "end")
+    )
+    handling = as_enum(
+        config.get("activityHandling"),
+        _HANDLING,
+        f"{where}.activity_handling",
+        "RealtimeInputConfig.ActivityHandling",
+    )
+    coverage = as_enum(
+        config.get("turnCoverage"),
+        _COVERAGE,
+        f"{where}.turn_coverage",
+        "RealtimeInputConfig.TurnCoverage",
+    )
     high = backend is Backend.DEVELOPER
     prefix = as_int(automatic.get("prefixPaddingMs"))
     silence = as_int(automatic.get("silenceDurationMs"))
     _invalid((prefix is not None and prefix < 0) or (silence is not None and silence < 0))
     return ActivityDetection(
-        automatic=automatic.get("disabled") is not True,
+        automatic=not as_bool(automatic.get("disabled"), f"{detection}.disabled"),
         start_high=high if start.endswith("UNSPECIFIED") else start.endswith("HIGH"),
         end_high=high if end.endswith("UNSPECIFIED") else end.endswith("HIGH"),
         prefix_padding_ms=prefix,
         silence_duration_ms=silence,
-        interrupts=config.get("activityHandling") != "NO_INTERRUPTION",
-        turn_coverage=str(config.get("turnCoverage", "")),
+        interrupts=handling != "NO_INTERRUPTION",
+        turn_coverage=coverage,
     )
 
 
@@ -260,8 +420,9 @@ def read_setup(
     *,
     any_model: bool = False,
     extra_models: Mapping[str, ModelInfo] | None = None,
+    traits: Mapping[str, object] | None = None,
 ) -> Setup:
-    """Check a normalised ``setup`` body as the service does.
+    """Check a normalised ``setup`` body as the service does; ``traits`` go before the table.
 
     Raises:
         WireError: with the close code and reason of the real service.
@@ -270,22 +431,27 @@ def read_setup(
     info = find_model(
         backend, body.get("model"), api_version, any_model=any_model, extra=extra_models
     )
+    info = with_traits(info, traits or {})
+    affective = _read_preview(body, info, backend, api_version)
     text, thoughts = _read_generation(as_object(body.get("generationConfig")), info)
-    proactivity = as_object(body.get("proactivity"))
-    _invalid(proactivity.get("proactiveAudio") is False and not info.proactive_audio_false)
+    instruction = content_text(body.get("systemInstruction"), "setup.system_instruction")
+    functions = read_functions(body.get("tools"), info, backend)
+    _invalid(info.audio_only_input and bool(instruction or functions))
+    history = as_object(body.get("historyConfig")).get("initialHistoryInClientContent")
     return Setup(
         backend=backend,
         model=info,
         text_reply=text,
-        system_instruction=content_text(body.get("systemInstruction")),
-        functions=read_functions(body.get("tools"), blocking=not info.non_blocking_default),
+        system_instruction=instruction,
+        functions=functions,
         resumption=_read_resumption(body, backend),
         compression=_read_compression(body, info),
         activity=_read_activity(body, backend),
-        input_transcription="inputAudioTranscription" in body,
+        input_transcription="inputAudioTranscription" in body or info.input_always_transcribed,
         output_transcription="outputAudioTranscription" in body,
-        explicit_vad_signal=body.get("explicitVadSignal") is True,
-        seed_history=as_object(body.get("historyConfig")).get("initialHistoryInClientContent")
-        is True,
+        explicit_vad_signal=as_bool(body.get("explicitVadSignal"), "setup.explicit_vad_signal")
+        and info.vad_signals,
+        seed_history=as_bool(history, "setup.history_config.initial_history_in_client_content"),
         include_thoughts=thoughts,
+        affective_dialog=affective,
     )

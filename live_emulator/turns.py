@@ -18,6 +18,7 @@ import json
 import wave
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
 from enum import Enum
 from functools import partial
 
@@ -25,10 +26,15 @@ from live_emulator.audio import tone
 from live_emulator.calls import Calls, PendingCall, UnknownCall
 from live_emulator.clock import Agenda
 from live_emulator.ear import Ear
-from live_emulator.models import VIDEO_TOKENS_PER_FRAME, Backend
+from live_emulator.models import VIDEO_TOKENS_PER_FRAME, Backend, ClientContentRule, SchedulingRule
 from live_emulator.options import EmulatorOptions
 from live_emulator.port import Port
-from live_emulator.reasons import BAD_ROLE, INVALID_ARGUMENT, NOT_IMPLEMENTED
+from live_emulator.reasons import (
+    BAD_ROLE,
+    INVALID_ARGUMENT,
+    NOT_IMPLEMENTED,
+    SCHEDULING_UNSUPPORTED,
+)
 from live_emulator.replies import (
     Reply,
     ReplyPart,
@@ -36,13 +42,33 @@ from live_emulator.replies import (
     UserTurn,
     audio_part,
     compose,
+    heard_text,
     input_transcription,
     plan_part,
 )
-from live_emulator.sessions import HistoryTurn, Session, audio_tokens, compress, text_tokens
+from live_emulator.sessions import (
+    HistoryTurn,
+    OpenUtterance,
+    Session,
+    Snapshot,
+    audio_tokens,
+    compress,
+    text_tokens,
+)
 from live_emulator.setup import Setup
 from live_emulator.usage import usage_metadata
-from live_emulator.wire import JsonObject, WireError, as_list, as_object, server_content
+from live_emulator.wire import (
+    JsonObject,
+    WireError,
+    as_bool,
+    as_enum,
+    as_list,
+    as_object,
+    audio_rate_hz,
+    content_text,
+    decode_base64,
+    server_content,
+)
 
 REPLY = "reply"
 """The agenda group of everything that belongs to the answer under way."""
@@ -65,6 +91,25 @@ MOVES: dict[Phase, frozenset[Phase]] = {
     Phase.SPEAKING: frozenset({Phase.PLAYBACK, Phase.IDLE}),
     Phase.PLAYBACK: frozenset({Phase.SPEAKING, Phase.IDLE}),
 }
+
+
+_SCHEDULING = ("SCHEDULING_UNSPECIFIED", "SILENT", "WHEN_IDLE", "INTERRUPT")
+
+
+def _media_tokens(turn: JsonObject) -> tuple[int, int]:
+    """Count the tokens of inline audio and inline images in a ``Content``."""
+    audio = images = 0
+    for part in as_list(turn.get("parts")):
+        blob = as_object(part).get("inlineData")
+        if blob is None:
+            continue
+        mime_type = str(as_object(blob).get("mimeType", ""))
+        data = decode_base64(as_object(blob).get("data", ""))
+        if mime_type.startswith("audio/"):
+            audio += audio_tokens(len(data) / 2 / audio_rate_hz(mime_type))
+        elif mime_type.startswith(("image/", "video/")):
+            images += VIDEO_TOKENS_PER_FRAME
+    return audio, images
 
 
 class TurnEngine:
@@ -99,7 +144,10 @@ class TurnEngine:
             port=port,
             interrupt=self.interrupt,
             ask=self._take,
+            interim=self._interim,
         )
+        self._interim_s = 0
+        self._waiting: Reply | None = None
         self._queue: deque[UserTurn | Reply] = deque(maxlen=64)
         self._reply = Reply()
         self._parts: deque[ReplyPart] = deque()
@@ -118,6 +166,11 @@ class TurnEngine:
     def phase(self) -> Phase:
         """Return what the model is doing."""
         return self._phase
+
+    @property
+    def settled(self) -> bool:
+        """Return whether the model neither speaks nor waits for a function."""
+        return self._phase is Phase.IDLE and self._waiting is None
 
     def _move(self, phase: Phase) -> None:
         if phase not in MOVES[self._phase]:
@@ -173,12 +226,15 @@ class TurnEngine:
         Raises:
             WireError: the model or the backend refuses it.
         """
+        if self.setup.model.audio_only_input:
+            raise WireError(1007, INVALID_ARGUMENT)
         turns = [as_object(turn) for turn in as_list(body.get("turns"))]
-        complete = body.get("turnComplete") is True
+        complete = as_bool(body.get("turnComplete"), "client_content.turn_complete")
         seeding = self.setup.seed_history and not self._seeded
         if seeding and self._resumed:
             raise WireError(1007, INVALID_ARGUMENT)
-        if not seeding and self.setup.model.client_content.value == "seed_only":
+        rule = self.setup.model.client_content
+        if not seeding and rule is ClientContentRule.SEED_ONLY:
             raise WireError(1007, INVALID_ARGUMENT)
         spoken = [turn for turn in turns if turn.get("role") != "system"]
         if not seeding and (spoken or complete):
@@ -190,7 +246,7 @@ class TurnEngine:
         elif complete:
             self._port.moment("text", now)
             if not self._port.closed:
-                self._take(UserTurn(0, text="\n".join(self._typed)), now)
+                self._take(UserTurn(0, text="\n".join(self._typed), remembered=True), now)
                 self._typed.clear()
 
     def _take_history(self, now: float, *, seeded: bool) -> None:
@@ -201,12 +257,8 @@ class TurnEngine:
 
     def _apply_content(self, turn: JsonObject, *, seeding: bool) -> None:
         role = turn.get("role", "user")
-        texts = [
-            part["text"]
-            for part in as_list(turn.get("parts"))
-            if isinstance(part, dict) and isinstance(part.get("text"), str)
-        ]
-        text = "\n".join(texts)
+        text = content_text(turn, "client_content.turns")
+        audio, images = _media_tokens(turn)
         if role == "system" and self.setup.backend is Backend.VERTEX:
             self.session.system_instruction = text
             self._port.note("system_instruction", tokens=text_tokens(text))
@@ -215,7 +267,7 @@ class TurnEngine:
             raise WireError(1007, BAD_ROLE)
         if role == "user" and not seeding:
             self._typed.append(text)
-        self._remember(HistoryTurn(role, text, text_tokens=text_tokens(text)))
+        self._remember(HistoryTurn(role, text, audio, text_tokens(text), images))
 
     # -- the model answers ------------------------------------------------------------------
 
@@ -243,32 +295,58 @@ class TurnEngine:
 
     def _answer(self, turn: UserTurn, now: float) -> None:
         session = self.session
+        settled = session.snapshot(with_partial=False)
         session.user_turns += 1
-        turn = UserTurn(session.user_turns, turn.pcm, turn.rate_hz, turn.text)
+        turn = replace(turn, number=session.user_turns)
         script = self._options.scenario.turn_for(turn.number - 1, turn.seconds or None)
         try:
             reply = compose(turn, script, self._options)
         except (OSError, ValueError, EOFError, wave.Error) as exc:
             self._port.note("scenario_error", error=str(exc))
             reply = Reply(parts=(ReplyPart(),))
-        typed = bool(self._typed)
-        self._remember(
-            HistoryTurn(
-                "user",
-                "" if typed else reply.heard,
-                audio_tokens(turn.seconds),
-                0 if typed or turn.pcm else text_tokens(turn.text),
-                self._video_frames * VIDEO_TOKENS_PER_FRAME,
-            )
-        )
-        self._video_frames = 0
+        self._remember_user(turn, reply.heard)
         self._fit()
         if turn.pcm:
             for message in input_transcription(self.setup, reply.heard):
                 self._port.emit(message)
-        self._begin(reply, now)
+        if self.setup.model.answers:
+            self._begin(reply, now, settled)
+        else:
+            self._transcribed(reply.heard)
 
-    def _begin(self, reply: Reply, now: float) -> None:
+    def _remember_user(self, turn: UserTurn, heard: str) -> None:
+        """Put a user turn into the history, once; video belongs to the next spoken one."""
+        seen = turn.pcm or self.setup.model.typed_turn_sees_video
+        video = self._video_frames * VIDEO_TOKENS_PER_FRAME if seen else 0
+        if seen:
+            self._video_frames = 0
+        if turn.remembered and not video:
+            return
+        words = 0 if turn.pcm or turn.remembered else text_tokens(turn.text)
+        said = "" if turn.remembered else heard
+        self._remember(HistoryTurn("user", said, audio_tokens(turn.seconds), words, video))
+
+    def _transcribed(self, heard: str) -> None:
+        """End the utterance of a model that only transcribes: nothing follows silence."""
+        if heard:
+            self._port.emit(server_content(generationComplete=True))
+        self._port.resumable()
+
+    def _interim(self, utterance: OpenUtterance) -> None:
+        """Send what an utterance under way says so far, once a second of its audio."""
+        before = int((len(utterance.pcm) - 1) / (2 * utterance.rate_hz)) if utterance.pcm else 0
+        if self.setup.model.interim_transcription and before > self._interim_s:
+            script = self._options.scenario.turn_for(utterance.number - 1, None)
+            turn = UserTurn(utterance.number, bytes(utterance.pcm), utterance.rate_hz)
+            words = heard_text(turn, script, tuple(self._options.transcripts)).split(" ")
+            text = " ".join(words[: max(1, 2 * before)])
+            self._port.emit(server_content(interimInputTranscription={"text": text}))
+        self._interim_s = before
+
+    def _begin(self, reply: Reply, now: float, settled: Snapshot | None = None) -> None:
+        reply, spoken = self.calls.spoken(reply)
+        if spoken:
+            self._port.note("calls_spoken", names=spoken)
         self._reply = reply
         self._parts = deque(reply.parts)
         self._part = ReplyPart()
@@ -279,7 +357,7 @@ class TurnEngine:
             self.session.context_tokens,
         )
         self._move(Phase.THINKING)
-        self._port.not_resumable()
+        self._port.busy(settled or self.session.snapshot(with_partial=False))
         self._agenda.at(now + reply.latency_s, REPLY, self._first_frame)
 
     def _first_frame(self, now: float) -> None:
@@ -291,11 +369,27 @@ class TurnEngine:
             return
         self._port.emit({"toolCall": {"functionCalls": self.calls.begin(self._reply)}})
         blocks = self.calls.blocking
-        if blocks:
+        ends = blocks and self.setup.model.call_ends_turn
+        if blocks and not ends:
             self._move(Phase.TOOLS)
         self._port.moment("toolCall", now)
-        if not blocks and not self._port.closed:
-            self._speak(now)
+        if self._port.closed:
+            return
+        if ends:
+            self._end_call_turn(now)
+        elif not blocks:
+            # The service talks on, but not in the same instant (recordings of Aug 2026).
+            self._agenda.at(now + self._options.latency_s, REPLY, self._speak)
+
+    def _end_call_turn(self, now: float) -> None:
+        """Close the turn of a call before its answer; the answer has a turn of its own."""
+        self._waiting = self._reply
+        if self.setup.output_transcription:
+            self._port.emit(server_content(outputTranscription={"finished": True}))
+        self._port.emit(server_content(generationComplete=True))
+        self._port.emit(server_content(turnComplete=True) | self._usage())
+        self._move(Phase.IDLE)
+        self._port.moment("turnComplete", now)
 
     def _speak(self, now: float) -> None:
         self._move(Phase.SPEAKING)
@@ -430,6 +524,7 @@ class TurnEngine:
             self._port.resumable()
 
     def _cancel_calls(self) -> None:
+        self._waiting = None
         if ids := self.calls.cancel():
             self._port.emit({"toolCallCancellation": {"ids": ids}})
 
@@ -448,6 +543,9 @@ class TurnEngine:
             if self._reply.empty_turn:
                 self._close_empty(now)
             self._agenda.at(now + self._reply.latency_s, REPLY, self._speak)
+        elif self._waiting is not None and not self.calls.blocking and not self._port.closed:
+            answer, self._waiting = replace(self._waiting, heard="", calls=()), None
+            self._say(answer, now)
 
     def _close_empty(self, now: float) -> None:
         """Close the turn of a function call, as recorded on Vertex AI; the answer is the next."""
@@ -457,6 +555,7 @@ class TurnEngine:
         self._port.moment("turnComplete", now)
 
     def _one_response(self, response: JsonObject, now: float) -> None:
+        scheduling = self._scheduling(response)
         try:
             call = self.calls.take(response)
         except UnknownCall as error:
@@ -465,9 +564,21 @@ class TurnEngine:
                 raise WireError(1008, NOT_IMPLEMENTED) from None
             return
         result = json.dumps(response.get("response", {}), ensure_ascii=False)
-        self._remember(HistoryTurn("user", "", text_tokens=text_tokens(result)))
+        self._remember(HistoryTurn("function", "", text_tokens=text_tokens(result)))
         if not call.blocking:
-            self._deliver(call, result, str(response.get("scheduling") or "WHEN_IDLE"), now)
+            self._deliver(call, result, scheduling, now)
+
+    def _scheduling(self, response: JsonObject) -> str:
+        """Read when the result is to be spoken about, as far as the model heeds it."""
+        rule = self.setup.model.scheduling
+        if "scheduling" in response and rule is SchedulingRule.REFUSED:
+            raise WireError(1007, SCHEDULING_UNSUPPORTED)
+        where = "tool_response.function_responses.scheduling"
+        wanted = as_enum(
+            response.get("scheduling"), _SCHEDULING, where, "FunctionResponse.Scheduling"
+        )
+        honoured = rule is SchedulingRule.HONOURED and wanted != _SCHEDULING[0]
+        return wanted if honoured else "WHEN_IDLE"
 
     def _deliver(self, call: PendingCall, result: str, scheduling: str, now: float) -> None:
         """Speak about the result of a NON_BLOCKING call, when its scheduling says so."""
@@ -480,6 +591,10 @@ class TurnEngine:
         )
         if scheduling == "INTERRUPT":
             self.interrupt(now)
+        self._say(reply, now)
+
+    def _say(self, reply: Reply, now: float) -> None:
+        """Say something now, or after the answer under way."""
         if self._phase is Phase.IDLE and not self._port.closed:
             self._begin(reply, now)
         else:

@@ -10,6 +10,7 @@ import base64
 import binascii
 import json
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,9 @@ JsonObject = dict[str, Any]
 
 REASON_LIMIT_BYTES = 123
 """RFC 6455: a control frame carries 125 bytes, two of which are the close code."""
+
+PACKAGE = "google.ai.generativelanguage.v1beta"
+"""The protobuf package that the service's refusals name."""
 
 CLIENT_KINDS = ("setup", "clientContent", "realtimeInput", "toolResponse", "contextUpdate")
 
@@ -139,20 +143,55 @@ def audio_rate_hz(mime_type: object, default_hz: int = 16_000) -> int:
     return rate_hz if 1_000 <= rate_hz <= 192_000 else default_hz
 
 
+def invalid_value(where: str, kind: str, value: object) -> WireError:
+    """Return the refusal that Google's JSON front end gives for a value of the wrong kind."""
+    shown = json.dumps(redact(value), ensure_ascii=False)
+    return WireError(1007, f"Invalid value at '{where}' ({kind}), {shown}")
+
+
 def as_int(value: object) -> int | None:
     """Read an int64, which JSON may carry as a number or a string.
 
     Raises:
-        WireError: it is neither.
+        WireError: it is neither, or not whole.
     """
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise WireError(1007, INVALID_ARGUMENT)
     try:
-        return int(value)
+        number = int(value)
     except (ValueError, OverflowError) as exc:
         raise WireError(1007, INVALID_ARGUMENT) from exc
+    if isinstance(value, float) and number != value:
+        raise WireError(1007, INVALID_ARGUMENT)
+    return number
+
+
+def as_bool(value: object, where: str) -> bool:
+    """Read a bool; Google's parser takes the words in quotes as well, absent means false.
+
+    Raises:
+        WireError: it is neither true nor false.
+    """
+    if value in (None, False, "false"):
+        return False
+    if value is not True and value != "true":
+        raise invalid_value(where, "TYPE_BOOL", value)
+    return True
+
+
+def as_enum(value: object, known: Collection[str], where: str, kind: str) -> str:
+    """Read an enum in any case, as Google's parser does; absent is the first of ``known``.
+
+    Raises:
+        WireError: it is none of them.
+    """
+    if value is None:
+        return next(iter(known))
+    if isinstance(value, str) and value.upper() in known:
+        return value.upper()
+    raise invalid_value(where, f"type.googleapis.com/{PACKAGE}.{kind}", value)
 
 
 def as_object(value: object) -> JsonObject:
@@ -169,16 +208,14 @@ def as_object(value: object) -> JsonObject:
 
 
 def as_list(value: object) -> list[Any]:
-    """Read a repeated field; absent means empty.
+    """Read a repeated field; absent means empty, and a bare value is a list of one.
 
-    Raises:
-        WireError: it is something other than a list.
+    Google's parser takes the bare value: its own live-api-web-console sends
+    ``responseModalities: "audio"``.
     """
     if value is None:
         return []
-    if not isinstance(value, list):
-        raise WireError(1007, INVALID_ARGUMENT)
-    return value
+    return value if isinstance(value, list) else [value]
 
 
 def duration(seconds: float) -> str:
@@ -189,10 +226,14 @@ def duration(seconds: float) -> str:
     return f"{seconds:.3f}s"
 
 
-def content_text(content: object) -> str:
-    """Join the text parts of a ``Content`` (or a bare string)."""
-    if isinstance(content, str):
-        return content
+def content_text(content: object, where: str) -> str:
+    """Join the text parts of a ``Content``.
+
+    Raises:
+        WireError: it is no ``Content``; a bare string is none.
+    """
+    if content is not None and not isinstance(content, dict):
+        raise invalid_value(where, f"type.googleapis.com/{PACKAGE}.Content", content)
     parts = as_list(as_object(content).get("parts"))
     texts = [part.get("text") for part in parts if isinstance(part, dict)]
     return "\n".join(text for text in texts if isinstance(text, str))

@@ -279,6 +279,7 @@ def test_a_call_that_the_model_takes_back_is_cancelled(backend: str) -> None:
             scenario=errand_turn(),
             tools=(errand.tool,),
             tables={"live": {"model": model}},
+            traits={"call_ends_turn": False},  # the call's turn is still open
         ) as home:
             await home.online()
             await home.say()

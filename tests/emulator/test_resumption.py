@@ -261,7 +261,9 @@ def test_the_instruction_may_change_on_resume() -> None:
     assert session.system_instruction == "old"
     second.hang_up()
     third = peer.again(3)
-    third.setup(V25, **with_handle(handles(peer.frames)[-1]), systemInstruction="new")
+    third.setup(
+        V25, **with_handle(handles(peer.frames)[-1]), systemInstruction={"parts": [{"text": "new"}]}
+    )
     assert session.system_instruction == "new"
 
 
@@ -596,7 +598,8 @@ def test_a_restarted_emulator_still_knows_the_handles() -> None:
     peer = talked()
     handle = handles(peer.frames)[-1]
     peer.hang_up()
-    peer.service.store.issue(peer.service.store.create(Backend.DEVELOPER, V25, 0.0))
+    fresh = peer.service.store.create(Backend.DEVELOPER, V25, 0.0)
+    peer.service.store.issue(fresh, fresh.snapshot(with_partial=False))
     dumped = peer.service.store.dump(peer.clock.now(), 1_000.0)
     for away_s, state in ((60.0, HandleState.GOOD), (8_000.0, HandleState.EXPIRED)):
         store = SessionStore(EmulatorOptions().handle_lifetime)
@@ -617,7 +620,8 @@ def test_the_store_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("live_emulator.sessions.SESSIONS_KEPT", 3)
     crowded = SessionStore(EmulatorOptions().handle_lifetime)
     busy = crowded.create(Backend.DEVELOPER, "m", 0.0)
-    many = [crowded.issue(busy) for _ in range(40)]
+    state = busy.snapshot(with_partial=False)
+    many = [crowded.issue(busy, state) for _ in range(40)]
     crowded.expire_all()
     assert crowded.find(many[0], 0.0)[0] is HandleState.UNKNOWN
     assert crowded.find(many[-1], 0.0)[0] is HandleState.EXPIRED
@@ -626,7 +630,7 @@ def test_the_store_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     open_one = store.create(Backend.DEVELOPER, "m", 0.0)
     store.connected(open_one, 1)
     old = store.create(Backend.DEVELOPER, "m", 0.0)
-    handle = store.issue(old)
+    handle = store.issue(old, old.snapshot(with_partial=False))
     for _ in range(5):
         store.create(Backend.DEVELOPER, "m", 0.0)
     assert len(store.sessions) == 3

@@ -112,7 +112,8 @@ def test_the_sdk_resumes_on_both_backends() -> None:
                 async with connect(model="gemini-3.8-live", config=config()) as session:
                     await say(session, voice(0.3))
                     await turn(session)
-                    handle = await new_handle(server)
+                    ended = await server.record.wait_for("turnComplete")
+                    handle = await new_handle(server, ended.seq)
                 await server.record.wait_for("closed")
                 again = config(session_resumption=types.SessionResumptionConfig(handle=handle))
                 async with connect(model="gemini-3.8-live", config=again) as session:

@@ -40,7 +40,12 @@ def test_a_whole_raw_session() -> None:
                 assert await client.setup() == {"setupComplete": {}}
                 await client.say(voice(0.2))
                 frames = await client.until("turnComplete")
-                assert kinds(frames) == ["audio", "generationComplete", "turnComplete"]
+                assert kinds(frames) == [
+                    "inputTranscription",
+                    "audio",
+                    "generationComplete",
+                    "turnComplete",
+                ]
             closed = await server.record.wait_for("closed")
             assert closed.detail["code"] == 1000
             assert server.connections == {}

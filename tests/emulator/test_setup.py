@@ -101,9 +101,11 @@ def test_models_can_be_added_and_the_table_switched_off() -> None:
         (DEV, {"contextWindowCompression": {"nope": 1}}, 'Unknown name "nope"'),
         (DEV, {"generationConfig": {"responseModalities": ["AUDIO", "TEXT"]}}, "(AUDIO, TEXT)"),
         (DEV, {"generationConfig": {"responseModalities": ["TEXT"]}}, "(TEXT) is not supported"),
-        (DEV, {"generationConfig": {"responseModalities": ["SMELL"]}}, "(SMELL)"),
-        (DEV, {"generationConfig": {"thinkingConfig": {"thinkingLevel": "LOW"}}}, "invalid arg"),
-        (DEV, {"proactivity": {"proactiveAudio": False}}, "invalid argument"),
+        (DEV, {"generationConfig": {"responseModalities": ["SMELL"]}}, '"SMELL"'),
+        (DEV, {"generationConfig": {"thinkingConfig": {"thinkingLevel": "LOW"}}}, "Thinking level"),
+        (DEV, {"proactivity": {"proactiveAudio": False}}, 'Unknown name "proactivity"'),
+        (VERTEX, {"proactivity": {"proactiveAudio": False}}, "invalid argument"),
+        (DEV, {"systemInstruction": "Be brief."}, "Invalid value at 'setup.system_instruction'"),
         (DEV, {"sessionResumption": {"handle": 5}}, "invalid argument"),
         (DEV, {"sessionResumption": 5}, "invalid argument"),
         (DEV, {"tools": [{"functionDeclarations": [{"description": "no name"}]}]}, "invalid arg"),
@@ -115,7 +117,7 @@ def test_models_can_be_added_and_the_table_switched_off() -> None:
                     "automaticActivityDetection": {"startOfSpeechSensitivity": "X"}
                 }
             },
-            "invalid argument",
+            "start_of_speech_sensitivity' (type.googleapis.com/",
         ),
         (
             DEV,
@@ -159,21 +161,24 @@ def test_bad_setups_close_1007(backend: Backend, fields: dict[str, Any], part: s
 
 def test_older_models_take_what_3_8_refuses() -> None:
     """thinking_level, proactive_audio=false and affective dialog are breaking points of 3.8."""
-    setup = read(
-        model=OLD,
-        proactivity={"proactiveAudio": False},
-        generationConfig={
+    body = {
+        "model": OLD,
+        "proactivity": {"proactiveAudio": False},
+        "generationConfig": {
             "enableAffectiveDialog": True,
             "thinkingConfig": {"thinkingLevel": "LOW", "includeThoughts": True},
         },
-    )
+    }
+    setup = read_setup(body, DEV, "v1alpha")
     assert setup.include_thoughts
+    assert setup.affective_dialog
 
 
 def test_text_models_answer_in_text() -> None:
     """A half-cascade model may answer in text."""
     setup = read(
-        model="models/gemini-2.0-flash-live-001",
+        VERTEX,
+        model="publishers/google/models/gemini-live-2.5-flash",
         generationConfig={"responseModalities": ["TEXT"]},
     )
     assert setup.text_reply

@@ -374,7 +374,7 @@ def test_speech_interrupts_under_automatic_detection_too() -> None:
 def test_explicit_vad_signals_on_vertex() -> None:
     """ExplicitVadSignal lets Vertex tell where speech began and ended, in audio time."""
     setup = AUTO | {"explicitVadSignal": True}
-    peer = ready(Backend.VERTEX, "gemini-3.8-live", setup=setup)
+    peer = ready(Backend.VERTEX, "gemini-live-2.5-flash-native-audio", setup=setup)
     peer.send(blob(silence(1.0) + voice(0.5) + silence(1.0)))
     signals = [f["voiceActivity"] for f in peer.frames if "voiceActivity" in f]
     assert signals == [
@@ -453,7 +453,8 @@ def test_system_role_updates_the_instruction_on_vertex_only() -> None:
 
 def test_history_is_seeded_without_an_answer() -> None:
     """historyConfig: the first clientContent up to turnComplete is history, not a question."""
-    peer = ready(model=V31, setup={"historyConfig": {"initialHistoryInClientContent": True}})
+    setup = {"historyConfig": {"initialHistoryInClientContent": True}}
+    peer = ready(model=V31, setup=setup, traits={"client_content": "seed_only"})
     peer.send(content("earlier", complete=False))
     peer.send(content("answer", role="model", complete=True))
     assert peer.advance(10.0) == []
@@ -464,11 +465,14 @@ def test_history_is_seeded_without_an_answer() -> None:
     assert peer.closes == [(1007, "Request contains an invalid argument.")]
 
 
-def test_3_1_refuses_client_content_without_history_config() -> None:
-    """As reported in mastra#18363."""
+def test_3_1_takes_client_content_unless_told_to_be_as_it_was() -> None:
+    """Since September 2026 all session long; before only as a seed (mastra#18363)."""
     peer = ready(model=V31)
     peer.send(content())
-    assert peer.closes[0][0] == 1007
+    assert "turnComplete" in kinds(peer.advance(10.0))
+    before = ready(model=V31, traits={"client_content": "seed_only"})
+    before.send(content())
+    assert before.closes[0][0] == 1007
 
 
 def test_context_update_where_the_model_knows_it() -> None:
@@ -573,7 +577,7 @@ def test_words_left_over_follow_the_audio() -> None:
 def test_text_models_answer_in_text_parts() -> None:
     """Half-cascade models answer in text when asked to."""
     setup = {"generationConfig": {"responseModalities": ["TEXT"]}}
-    peer = ready(model="gemini-2.0-flash-live-001", setup=setup)
+    peer = ready(Backend.VERTEX, "gemini-live-2.5-flash", setup=setup)
     peer.send(content("hello there"))
     frames = peer.advance(30.0)
     texts = [

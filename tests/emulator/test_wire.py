@@ -287,11 +287,41 @@ def test_int64_as_number_or_string() -> None:
 
 
 def test_field_readers_refuse_other_types() -> None:
-    """A message field holds an object, a repeated field a list."""
+    """A message field holds an object; a repeated field may be a bare value, as Google's has it."""
     assert (wire.as_object(None), wire.as_list(None)) == ({}, [])
-    for reader in (wire.as_object, wire.as_list):
-        with pytest.raises(wire.WireError):
-            reader("x")
+    assert (wire.as_list("x"), wire.as_list({}), wire.as_list([1])) == (["x"], [{}], [1])
+    with pytest.raises(wire.WireError):
+        wire.as_object("x")
+
+
+def test_bools_and_enums_as_googles_parser_reads_them() -> None:
+    """Words in quotes are bools, enums come in any case; the rest is refused by name."""
+    assert [wire.as_bool(v, "f") for v in (None, False, "false", True, "true")] == [
+        False,
+        False,
+        False,
+        True,
+        True,
+    ]
+    known = ("UNSPECIFIED", "AUDIO")
+    assert [wire.as_enum(v, known, "f", "M") for v in (None, "audio", "Audio")] == [
+        "UNSPECIFIED",
+        "AUDIO",
+        "AUDIO",
+    ]
+    for read, reason in (
+        (lambda: wire.as_bool(1, "a.b"), "Invalid value at 'a.b' (TYPE_BOOL), 1"),
+        (
+            lambda: wire.as_enum("smell", known, "a.b", "M"),
+            (
+                "Invalid value at 'a.b' "
+                '(type.googleapis.com/google.ai.generativelanguage.v1beta.M), "smell"'
+            ),
+        ),
+    ):
+        with pytest.raises(wire.WireError) as caught:
+            read()
+        assert (caught.value.code, caught.value.reason) == (1007, reason)
 
 
 def test_durations_as_protobuf_writes_them() -> None:
@@ -301,14 +331,16 @@ def test_durations_as_protobuf_writes_them() -> None:
 
 def test_content_text() -> None:
     """Text parts are joined; other parts and odd values are passed over."""
-    assert wire.content_text("plain") == "plain"
+    with pytest.raises(wire.WireError, match="Content"):
+        wire.content_text("plain", "x")
     assert (
         wire.content_text(
-            {"parts": [{"text": "a"}, {"inlineData": {}}, 3, {"text": 1}, {"text": "b"}]}
+            {"parts": [{"text": "a"}, {"inlineData": {}}, 3, {"text": 1}, {"text": "b"}]},
+            "x",
         )
         == "a\nb"
     )
-    assert wire.content_text(None) == ""
+    assert wire.content_text(None, "x") == ""
 
 
 def test_redaction_leaves_no_audio() -> None:
