@@ -28,9 +28,10 @@ from live_emulator.fault_frames import ODD_FRAMES
 from live_emulator.faults import SERVER_ACTIONS, SETUP_ACTIONS, Fault
 from live_emulator.handshake import Admission
 from live_emulator.models import Backend
-from live_emulator.opening import Opened, Service, check_credential, open_session
+from live_emulator.opening import Opened, Service, check_credential, find_token, open_session
 from live_emulator.sessions import Poison, Session, Snapshot
 from live_emulator.setup import Setup, UnknownModel, read_functions, read_setup
+from live_emulator.tokens import Token
 from live_emulator.turns import TurnEngine
 from live_emulator.wire import ClientMessage, JsonObject, WireError, as_list, as_object
 
@@ -319,9 +320,18 @@ class LiveConnection:
                 self.apply(fault, now)
         if self.closed:
             return
-        check_credential(self.admission.credential, self._options)
+        credential = self.admission.credential
+        check_credential(credential, self._options)
+        token = find_token(credential, self._service)
+        if token is not None:
+            body = token.effective(body)
         setup = self._read_setup(body)
+        if token is not None:
+            resumes = setup.resumption is not None and bool(setup.resumption.handle)
+            token.check(now, resuming=resumes)
         opened = open_session(setup, self._service, now)
+        if token is not None:
+            self._heed(token, opened, now)
         if opened.wrong_model:
             self.emit({"setupComplete": {}})
             raise WireError(1011, reasons.INTERNAL_ERROR)
@@ -329,6 +339,14 @@ class LiveConnection:
             self._out.append(DropConnections(opened.taken_from))
         self._enter(setup, opened)
         self._answer_setup(later, now)
+
+    def _heed(self, token: Token, opened: Opened, now: float) -> None:
+        """Count the use of a token, and end the connection when it expires."""
+        if not opened.resumed:
+            token.spend()
+        self._agenda.at(
+            max(now, token.expires_s), "limit", lambda _: self._close(1008, reasons.TOKEN_EXPIRED)
+        )
 
     def _read_setup(self, body: JsonObject) -> Setup:
         try:

@@ -14,12 +14,41 @@ from urllib.parse import parse_qs
 
 from live_emulator.models import Backend
 
-_PATH = re.compile(
-    r"^/*(?:.*/)?ws/google\.(?P<service>ai\.generativelanguage|cloud\.aiplatform)"
-    r"\.(?P<version>v\w+)\."
-    r"(?P<method>GenerativeService\.BidiGenerateContent(?P<constrained>Constrained)?"
-    r"|LlmBidiService/BidiGenerateContent)$"
+_PATHS = (
+    (
+        Backend.DEVELOPER,
+        (
+            r"ai\.generativelanguage\.(?P<version>v\w+)"
+            r"\.GenerativeService\.BidiGenerateContent(?P<constrained>Constrained)?"
+        ),
+    ),
+    (
+        Backend.VERTEX,
+        r"cloud\.aiplatform\.(?P<version>v\w+)\.LlmBidiService/BidiGenerateContent",
+    ),
+    # Firebase AI Logic, read in its Web, Android, Apple, Flutter and Unity SDKs (Nov 2026).
+    (
+        Backend.DEVELOPER,
+        r"firebase\.vertexai\.(?P<version>v\w+)\.GenerativeService/BidiGenerateContent",
+    ),
+    (
+        Backend.VERTEX,
+        (
+            r"firebase\.vertexai\.(?P<version>v\w+)\.LlmBidiService/BidiGenerateContent"
+            r"/locations/[^/]+"
+        ),
+    ),
 )
+_PATTERNS = tuple(
+    (backend, re.compile(rf"^/*(?:.*/)?ws/google\.{pattern}$")) for backend, pattern in _PATHS
+)
+SERVED = (
+    "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent[Constrained], "
+    "/ws/google.cloud.aiplatform.v1beta1.LlmBidiService/BidiGenerateContent and, for Firebase, "
+    "/ws/google.firebase.vertexai.v1beta.GenerativeService/BidiGenerateContent and "
+    "/ws/google.firebase.vertexai.v1beta.LlmBidiService/BidiGenerateContent/locations/LOCATION"
+)
+"""What a refusal of another path names."""
 
 API_VERSIONS = frozenset({"v1", "v1beta", "v1alpha", "v1beta1"})
 
@@ -80,33 +109,48 @@ def read_credential(headers: Mapping[str, str], query: str) -> Credential:
     return Credential(AuthForm.NONE)
 
 
+def missing_credential(backend: Backend) -> HttpRefusal:
+    """Return how a request without a credential is refused."""
+    if backend is Backend.VERTEX:
+        return HttpRefusal(
+            401,
+            "Request is missing required authentication credential. Expected OAuth 2 access "
+            "token, login cookie or other valid authentication credential.",
+        )
+    return HttpRefusal(
+        403,
+        "Method doesn't allow unregistered callers (callers without established identity). "
+        "Please use API Key or other form of API consumer identity to call this API.",
+    )
+
+
+def _find(path: str) -> tuple[Backend, re.Match[str]] | None:
+    for backend, pattern in _PATTERNS:
+        match = pattern.match(path)
+        if match is not None and match["version"] in API_VERSIONS:
+            return backend, match
+    return None
+
+
 def admit(target: str, headers: Mapping[str, str]) -> Admission | HttpRefusal:
     """Decide on a handshake by its request target (path and query) and headers."""
     path, _, query = target.partition("?")
-    match = _PATH.match(path)
-    if match is None:
-        return HttpRefusal(404, f"The requested URL {path} was not found on this server.")
-    vertex = match["service"] == "cloud.aiplatform"
-    if vertex != match["method"].startswith("LlmBidi") or match["version"] not in API_VERSIONS:
-        return HttpRefusal(404, f"The requested URL {path} was not found on this server.")
-    credential = read_credential(headers, query)
-    constrained = match["constrained"] is not None
-    if credential.form is AuthForm.NONE:
-        if vertex:
-            return HttpRefusal(
-                401,
-                "Request is missing required authentication credential. Expected OAuth 2 access "
-                "token, login cookie or other valid authentication credential.",
-            )
+    found = _find(path)
+    if found is None:
         return HttpRefusal(
-            403,
-            "Method doesn't allow unregistered callers (callers without established identity). "
-            "Please use API Key or other form of API consumer identity to call this API.",
+            404,
+            f"The requested URL {path} was not found on this server. "
+            f"The emulator's WebSockets are {SERVED}.",
         )
+    backend, match = found
+    credential = read_credential(headers, query)
+    constrained = bool(match.groupdict().get("constrained"))
+    if credential.form is AuthForm.NONE:
+        return missing_credential(backend)
     if constrained and credential.form is not AuthForm.EPHEMERAL:
         return HttpRefusal(401, "The constrained method takes an ephemeral token.")
     return Admission(
-        backend=Backend.VERTEX if vertex else Backend.DEVELOPER,
+        backend=backend,
         api_version=match["version"],
         constrained=constrained,
         credential=credential,

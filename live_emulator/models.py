@@ -78,6 +78,7 @@ class ModelInfo:
     blocking_calls: bool = True
     scheduling: SchedulingRule = SchedulingRule.HONOURED
     json_schema_calls: bool = True
+    tool_config: bool = False
     call_ends_turn: bool = False
     tool_ids: str = "function-call-"
     close_on_audio_during_tool_call: bool = False
@@ -153,6 +154,10 @@ SOURCES: dict[str, tuple[str, str]] = {
             "AidenAI-IO/aiden-firmware#708: on extended thinking functions by parametersJsonSchema "
             "were spoken, not called; a probe of 29 Sep 2026 saw them called"
         ),
+    ),
+    "tool_config": (
+        "guess",
+        "Firebase's SDKs send toolConfig when it is set; one report says the API refuses it",
     ),
     "call_ends_turn": (
         "observed",

@@ -12,6 +12,7 @@ from live_emulator.models import Backend
 from live_emulator.options import EmulatorOptions
 from live_emulator.sessions import HandleState, Poison, Session, SessionStore
 from live_emulator.setup import Setup
+from live_emulator.tokens import Token, TokenBook
 from live_emulator.wire import WireError
 
 
@@ -26,6 +27,7 @@ class Service:
     options: EmulatorOptions
     store: SessionStore
     schedule: FaultSchedule = field(default_factory=FaultSchedule)
+    tokens: TokenBook = field(default_factory=TokenBook)
     real_s: Callable[[float], float] = _unscaled
     """Service seconds to the client's seconds."""
 
@@ -50,11 +52,26 @@ def check_credential(credential: Credential, options: EmulatorOptions) -> None:
         WireError: it is not one of those accepted.
     """
     accepted = options.accept_credentials
+    if credential.form is AuthForm.EPHEMERAL:
+        return  # minted here, or named among those accepted: find_token() knows
     if accepted is None or credential.value in accepted:
         return
     if credential.form is AuthForm.BEARER:
         raise WireError(1008, reasons.BAD_TOKEN)
     raise WireError(1007, reasons.BAD_KEY)
+
+
+def find_token(credential: Credential, service: Service) -> Token | None:
+    """Return the ephemeral token that a credential is, if it is one that was minted here.
+
+    Raises:
+        WireError: it is an ephemeral token that nobody minted or accepts.
+    """
+    if credential.form is not AuthForm.EPHEMERAL:
+        return None
+    named = credential.value in (service.options.accept_credentials or frozenset())
+    refuse = not named and service.options.unknown_tokens == "refuse"
+    return service.tokens.find(credential.value, refuse_unknown=refuse)
 
 
 def open_session(setup: Setup, service: Service, now: float) -> Opened:

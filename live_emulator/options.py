@@ -45,6 +45,8 @@ class EmulatorOptions:
     """Keys and tokens accepted; None accepts any that is not empty."""
     bad_bearer: str = "http_401"
     """How a refused bearer token is told: http_401, http_403 or close_1008."""
+    unknown_tokens: str = "refuse"
+    """Ephemeral tokens that were not minted here: refuse or accept."""
     any_model: bool = False
     extra_models: Mapping[str, ModelInfo] = field(default_factory=dict)
     traits: Mapping[str, Any] = field(default_factory=dict)
@@ -143,6 +145,7 @@ class EmulatorOptions:
 _CHOICES = {
     "certificate": ("valid", "expired", "not_yet_valid", "wrong_host", "unknown_ca"),
     "bad_bearer": ("http_401", "http_403", "close_1008"),
+    "unknown_tokens": ("refuse", "accept"),
     "reply": ("parrot", "tone", "silent"),
     "resume_while_open": ("refuse", "takeover", "allow"),
     "model_mismatch": ("loop_1011", "reject_1007"),

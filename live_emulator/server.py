@@ -21,6 +21,7 @@ from weakref import WeakKeyDictionary
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.http11 import Request, Response
 
+from live_emulator import rest
 from live_emulator.audio import wav_bytes
 from live_emulator.certs import Authority, load_pem, make_authority, make_leaf, server_context
 from live_emulator.clock import ScaledClock
@@ -30,6 +31,7 @@ from live_emulator.effects import Utterance
 from live_emulator.fault_api import Faults
 from live_emulator.fault_frames import filled
 from live_emulator.faults import CONNECT_ACTIONS, SERVER_ACTIONS, Fault, FaultSchedule, make_fault
+from live_emulator.front import front
 from live_emulator.handshake import Admission, AuthForm, HttpRefusal, admit
 from live_emulator.opening import Service
 from live_emulator.options import EmulatorOptions
@@ -76,7 +78,7 @@ class Emulator:
         self.store = SessionStore(
             self.options.handle_lifetime, handles_kept=self.options.handles_kept
         )
-        self._service = Service(self.options, self.store, self.schedule, self.clock.real_s)
+        self._service = Service(self.options, self.store, self.schedule, real_s=self.clock.real_s)
         self.faults = Faults(self)
         self.record = Record(self.options.record_limit)
         self.connections: dict[int, ConnectionShell] = {}
@@ -161,6 +163,7 @@ class Emulator:
                 sock=sock,
                 ssl=self._context,
                 process_request=self._process_request,
+                create_connection=front(self._rest, self._note_rest),
                 compression="deflate" if self.options.deflate else None,
                 max_size=self.options.max_frame_bytes,
                 ping_interval=self.options.ping_interval_s,
@@ -292,6 +295,13 @@ class Emulator:
         self._numbers[ws] = number
         return None
 
+    def _rest(self, request: rest.Request) -> rest.Reply:
+        """Answer a request that is no handshake."""
+        return rest.answer(request, self._service, self.clock.now(), time.time())
+
+    def _note_rest(self, request: rest.Request, reply: rest.Reply) -> None:
+        self.record.add(0, "", "event", "rest", detail=rest.summary(request, reply))
+
     async def _answer_raw(self, ws: ServerConnection, number: int, fault: Fault) -> None:
         """Answer a handshake with bytes, all at once or one by one, and never with more."""
         self.record.add(number, "", "event", "fault", detail={"do": fault.action})
@@ -324,7 +334,7 @@ class Emulator:
             code = HTTPStatus(status)
         except ValueError:
             code = HTTPStatus.SERVICE_UNAVAILABLE
-        message = {"error": {"code": int(code), "message": body or code.phrase}}
+        message = rest.error_body(int(code), body or code.phrase)
         response = ws.respond(code, json.dumps(message) + "\n")
         del response.headers["Content-Type"]
         response.headers["Content-Type"] = "application/json; charset=UTF-8"

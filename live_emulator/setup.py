@@ -15,6 +15,7 @@ from live_emulator.models import (
     ModelInfo,
     ThinkingRule,
     generic_model,
+    read_traits,
     served,
     with_traits,
 )
@@ -413,6 +414,16 @@ def _read_activity(body: JsonObject, backend: Backend) -> ActivityDetection:
     )
 
 
+def check_setup_fields(body: JsonObject, backend: Backend, *, tool_config: bool = False) -> None:
+    """Refuse fields that no setup of this backend has.
+
+    Raises:
+        WireError: naming the field.
+    """
+    known = _SETUP_FIELDS[backend] | ({"toolConfig"} if tool_config else set())
+    _no_unknown(body, known, "setup")
+
+
 def read_setup(
     body: JsonObject,
     backend: Backend,
@@ -427,7 +438,8 @@ def read_setup(
     Raises:
         WireError: with the close code and reason of the real service.
     """
-    _no_unknown(body, _SETUP_FIELDS[backend], "setup")
+    tool_config = bool(read_traits(traits or {}).get("tool_config"))
+    check_setup_fields(body, backend, tool_config=tool_config)
     info = find_model(
         backend, body.get("model"), api_version, any_model=any_model, extra=extra_models
     )

@@ -24,6 +24,8 @@ REASON_LIMIT_BYTES = 123
 PACKAGE = "google.ai.generativelanguage.v1beta"
 """The protobuf package that the service's refusals name."""
 
+INVALID_JSON = "Invalid JSON payload received."
+
 CLIENT_KINDS = ("setup", "clientContent", "realtimeInput", "toolResponse", "contextUpdate")
 
 _OPAQUE = frozenset(
@@ -94,13 +96,13 @@ def parse_client_frame(frame: str | bytes) -> ClientMessage:
     try:
         parsed = json.loads(frame)
     except (ValueError, RecursionError) as exc:
-        raise WireError(1007, "Invalid JSON payload received. " + str(exc)) from exc
+        raise WireError(1007, f"{INVALID_JSON} {exc}") from exc
     if not isinstance(parsed, dict):
-        raise WireError(1007, "Invalid JSON payload received. Root element must be a message.")
+        raise WireError(1007, f"{INVALID_JSON} Root element must be a message.")
     try:
         body = normalise(parsed)
     except RecursionError as exc:
-        raise WireError(1007, "Invalid JSON payload received. Message too deep.") from exc
+        raise WireError(1007, f"{INVALID_JSON} Message too deep.") from exc
     unknown = [key for key in body if key not in CLIENT_KINDS]
     if unknown:
         raise WireError(1007, unknown_name(unknown[0]))
@@ -113,7 +115,7 @@ def parse_client_frame(frame: str | bytes) -> ClientMessage:
 def unknown_name(name: str, where: str = "") -> str:
     """Return the reason Google's JSON front end gives for a field it does not know."""
     place = f" at '{where}'" if where else ""
-    return f'Invalid JSON payload received. Unknown name "{name}"{place}: Cannot find field.'
+    return f'{INVALID_JSON} Unknown name "{name}"{place}: Cannot find field.'
 
 
 def decode_base64(data: object) -> bytes:

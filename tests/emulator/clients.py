@@ -117,7 +117,9 @@ class Token(Credentials):  # type: ignore[misc, no-untyped-call, unused-ignore]
         """Nothing to refresh."""
 
 
-def sdk(server: Emulator, *, vertex: bool = False, api_key: str = "test") -> Any:
+def sdk(
+    server: Emulator, *, vertex: bool = False, api_key: str = "test", api_version: str = "v1beta"
+) -> Any:
     """The real SDK's client."""
     from google import genai
 
@@ -130,5 +132,5 @@ def sdk(server: Emulator, *, vertex: bool = False, api_key: str = "test") -> Any
             http_options={"base_url": server.base_url},
         )
     return genai.Client(
-        api_key=api_key, http_options={"base_url": server.base_url, "api_version": "v1beta"}
+        api_key=api_key, http_options={"base_url": server.base_url, "api_version": api_version}
     )

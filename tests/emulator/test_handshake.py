@@ -16,6 +16,8 @@ from live_emulator.models import Backend
 
 DEV = "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent"
 VERTEX = "/ws/google.cloud.aiplatform.v1beta1.LlmBidiService/BidiGenerateContent"
+FIREBASE = "/ws/google.firebase.vertexai.v1beta."
+FIREBASE_VERTEX = "LlmBidiService/BidiGenerateContent/locations/us-central1"
 KEY = {"x-goog-api-key": "k"}
 
 
@@ -31,6 +33,8 @@ KEY = {"x-goog-api-key": "k"}
         (VERTEX, Backend.VERTEX, "v1beta1", False),
         ("//" + VERTEX, Backend.VERTEX, "v1beta1", False),
         (VERTEX.replace("v1beta1", "v1"), Backend.VERTEX, "v1", False),
+        (FIREBASE + "GenerativeService/BidiGenerateContent", Backend.DEVELOPER, "v1beta", False),
+        (FIREBASE + FIREBASE_VERTEX, Backend.VERTEX, "v1beta", False),
     ],
 )
 def test_both_backends_paths(
@@ -52,6 +56,9 @@ def test_both_backends_paths(
         DEV.replace("GenerativeService.BidiGenerateContent", "LlmBidiService/BidiGenerateContent"),
         VERTEX.replace("LlmBidiService/", "GenerativeService."),
         VERTEX.replace("LlmBidiService/", "LlmBidiService."),
+        FIREBASE + "GenerativeService.BidiGenerateContent",
+        FIREBASE + "LlmBidiService/BidiGenerateContent",
+        FIREBASE + "GenerativeService/BidiGenerateContent/locations/us-central1",
     ],
 )
 def test_other_paths_are_404(target: str) -> None:
@@ -59,6 +66,7 @@ def test_other_paths_are_404(target: str) -> None:
     found = admit(target, KEY)
     assert isinstance(found, HttpRefusal)
     assert found.status == 404
+    assert "BidiGenerateContent[Constrained]" in found.message
 
 
 @pytest.mark.parametrize(

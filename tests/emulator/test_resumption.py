@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -403,7 +404,7 @@ def test_the_announced_time_is_the_client_s() -> None:
     """With a scaled clock timeLeft is divided too, so that the client is told the truth."""
     clock = ManualClock()
     service = make_service(clock)
-    scaled = type(service)(service.options, service.store, service.schedule, lambda s: s / 60)
+    scaled = replace(service, real_s=lambda s: s / 60)
     peer = Peer(scaled, clock)
     peer.setup(V25)
     peer.advance(541.0)

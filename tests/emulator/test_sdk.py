@@ -231,7 +231,7 @@ def test_ephemeral_tokens_use_the_constrained_method() -> None:
     """An auth_tokens/ key goes to BidiGenerateContentConstrained and is admitted."""
 
     async def main() -> None:
-        async with emulator() as server:
+        async with emulator(unknown_tokens="accept") as server:
             client = sdk(server, api_key="auth_tokens/abc")
             async with client.aio.live.connect(model="gemini-3.8-live", config=config()):
                 entry = await server.record.wait_for("connect")
