@@ -63,6 +63,7 @@ class ModelInfo:
     window_tokens: int = 131_072
     audio_output: bool = True
     text_output: bool = False
+    text_refusal: int = 1007
     answers: bool = True
     audio_only_input: bool = False
     interim_transcription: bool = False
@@ -95,6 +96,10 @@ SOURCES: dict[str, tuple[str, str]] = {
     "window_tokens": ("known", "model pages: 131,072 for 3.x, 128k native audio, 32k others"),
     "audio_output": ("known", "live-transcribe page, 26 Aug 2026: responseModalities TEXT only"),
     "text_output": ("known", "model pages: half-cascade and transcription models answer in text"),
+    "text_refusal": (
+        "observed",
+        "the close code for TEXT alone: 1011 on 3.1 (python-genai#2238), 1007 on native audio",
+    ),
     "answers": ("known", "live-transcribe page, 26 Aug 2026: a transcript, no agent"),
     "audio_only_input": (
         "known",
@@ -206,6 +211,7 @@ _V25 = ModelInfo("gemini-2.5-flash-native-audio-preview-12-2025", window_tokens=
 _V31 = ModelInfo(
     "gemini-3.1-flash-live-preview",
     affective_dialog=AffectiveRule.REFUSED,
+    text_refusal=1011,
     combined_audio_and_text=True,
     input_always_transcribed=True,
     unasked_resumption=True,
@@ -352,7 +358,7 @@ def _trait(name: str, value: object) -> Any:
         text = str(value.value if isinstance(value, Enum) else value).lower()
         chosen = next((item for item in type(default) if item.value == text), None)
     elif isinstance(default, int):
-        allowed = ("a whole number of tokens, at least 1",)
+        allowed = ("a whole number, at least 1",)
         text = str(value)
         chosen = int(text) if text.isdecimal() and int(text) > 0 else None
     else:

@@ -21,6 +21,7 @@ from live_emulator.models import (
 )
 from live_emulator.reasons import (
     BLOCKING_UNSUPPORTED,
+    INTERNAL_ERROR,
     INVALID_ARGUMENT,
     LEVEL_MISSING,
     LEVEL_UNSUPPORTED,
@@ -302,8 +303,11 @@ def _read_modalities(body: JsonObject, info: ModelInfo) -> bool:
         for place, item in enumerate(as_list(body.get("responseModalities")))
     ] or ["AUDIO" if info.audio_output else "TEXT"]
     possible = {"AUDIO": info.audio_output, "TEXT": info.text_output}
+    _invalid(len(modalities) > 1)  # go-genai#490, js-genai#382, python-genai#194
+    if modalities == ["TEXT"] and not info.text_output and info.text_refusal != 1007:
+        raise WireError(info.text_refusal, INTERNAL_ERROR)
     _invalid(
-        len(modalities) > 1 or not possible.get(modalities[0]),
+        not possible.get(modalities[0]),
         f"The requested combination of response modalities ({', '.join(modalities)}) is not "
         f"supported by the model. {info.name}",
     )

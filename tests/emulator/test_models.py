@@ -98,8 +98,8 @@ def test_traits_can_be_set_against_the_table() -> None:
         ({"name": "x"}, "no such trait"),
         ({"audio_stream_end": "maybe"}, "choose one of true, false"),
         ({"client_content": "sometimes"}, "choose one of always, seed_only"),
-        ({"window_tokens": "0"}, "whole number of tokens"),
-        ({"window_tokens": "many"}, "whole number of tokens"),
+        ({"window_tokens": "0"}, "a whole number"),
+        ({"window_tokens": "many"}, "a whole number"),
     ],
 )
 def test_a_wrong_trait_says_what_there_is(given: dict[str, Any], words: str) -> None:
@@ -457,7 +457,12 @@ def test_a_transcript_is_text_and_translation_is_sound() -> None:
     text: Any = {"generationConfig": {"responseModalities": ["TEXT"]}}
     assert setup_of(TRANSCRIBE).text_reply
     assert "(AUDIO)" in refusal(TRANSCRIBE, **audio)
-    assert "(TEXT)" in refusal(TRANSLATE, **text)
+    assert refusal(TRANSLATE, **text).startswith("1011")
+    assert refusal(V31, **text) == "1011 Internal error encountered."
+    assert "(TEXT)" in refusal(V38, **text)
+    both: Any = {"generationConfig": {"responseModalities": ["AUDIO", "TEXT"]}}
+    for model in (V38, V31, V25):
+        assert refusal(model, **both) == "1007 Request contains an invalid argument."
     assert reply_pcm(ready(model=TRANSLATE).turn())
 
 
