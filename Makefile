@@ -96,6 +96,10 @@ attack-guided: setup ## coverage-guided (atheris); MODE=frames SECONDS=600, see 
 	PYTHONPATH="$(CURDIR):$$($(PY) -c 'import sys; print(":".join(p for p in sys.path if "packages" in p))')" \
 		nice -n 19 $(GUIDED)/bin/python -m tests.attack.guided $(MODE) -max_total_time=$(SECONDS)
 
+.PHONY: test-clients
+test-clients: setup ## other people's Live clients, from PyPI and npm, on the emulator; CLIENTS="2.19 @google"
+	$(PY) -m tests.clients $(CLIENTS)
+
 .PHONY: acoustic
 acoustic: setup ## echo, on the sound rig with a room between speaker and microphone, and in 24 rooms
 	AGENTD_ACOUSTIC=1 $(PY) -m pytest tests/e2e/test_echo.py $(PYTEST_ARGS) </dev/null
