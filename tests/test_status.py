@@ -103,6 +103,14 @@ def test_a_person_reads_one_line_per_part() -> None:
     assert "1, 1 interrupted; last answered after 210 ms" in text
 
 
+def test_what_waits_for_a_person_is_shown() -> None:
+    """By the name of the function, while it does."""
+    shown = document()
+    assert "waits for a yes" not in describe(shown)
+    session = {**shown["session"], "confirming": "forget_conversation"}  # type: ignore[dict-item]
+    assert "forget_conversation waits for a yes" in describe({**shown, "session": session})
+
+
 def test_the_canceller_tells_how_well_it_does() -> None:
     """Once it has heard a reply: still learning, or by how much it lowers the echo."""
     stats = EchoStats(300, False, Known.NOTHING, 11.0, -50.0, 0, 0, 0, 0, 60.0)

@@ -87,6 +87,8 @@ def _session(session: Mapping[str, Any]) -> str:
         parts.append(f"handle {duration_text(session['handle_age_s'])} old")
     if session["go_away_in_s"] is not None:
         parts.append(f"ends in {session['go_away_in_s']:.0f} s")
+    if session.get("confirming"):
+        parts.append(f"{session['confirming']} waits for a yes")
     return ", ".join(parts)
 
 

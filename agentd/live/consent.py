@@ -116,9 +116,12 @@ class Reply:
 class Consent:
     """Holds the one call that waits for a person, and what may count as their answer."""
 
-    def __init__(self, ask: Ask, mode: Mode, emit: Callable[[Event], None]) -> None:
+    def __init__(
+        self, ask: Ask, mode: Mode, emit: Callable[[Event], None], *, press: str = ""
+    ) -> None:
         self._ask = ask
         self._mode = mode
+        self._press = press  # "press the button", or what it takes; empty: there is none
         self._emit = emit
         self._pending: Pending | None = None
         self._answers: dict[int, Answer] = {}  # by turn
@@ -134,8 +137,9 @@ class Consent:
         """Return when to call `expire`."""
         return None if self._pending is None else self._pending.lapses_s
 
-    def configure(self, mode: Mode) -> None:
+    def configure(self, mode: Mode, *, press: str = "") -> None:
         """Take another way of confirming; what waits was asked for under the old one."""
+        self._press = press
         if mode != self._mode:
             self._mode = mode
             self.lapse("reloaded")
@@ -156,7 +160,7 @@ class Consent:
         if pending.is_same(name, question):
             answer = self._answers.pop(turn, None)
             if answer is None or not answer.whole:
-                return _told(STILL_WAITING[self._mode], pending)
+                return self._told(STILL_WAITING[self._mode], pending)
             self._confirmed(answer.by)
             return None
         if pending.turn == turn:
@@ -168,7 +172,13 @@ class Consent:
         self._pending = Pending(name, question, turn, now, now + ASK_WITHIN_S)
         self._answers.clear()
         self._emit(ConfirmationNeeded(tool=name, turn=turn))
-        return _told(ASK_THE_USER[self._mode], self._pending)
+        or_press = OR_PRESS if self._press and self._mode == "voice" else ""
+        return self._told(ASK_THE_USER[self._mode] + or_press, self._pending)
+
+    def _told(self, text: str, pending: Pending) -> Mapping[str, Any]:
+        what = pending.question.text
+        told = text.format(name=pending.name, question=what, press=self._press)
+        return {"needs_confirmation": told}
 
     def _confirmed(self, by: str) -> Pending:
         pending, self._pending = self._pending, None
@@ -302,28 +312,21 @@ ONE_AT_A_TIME = (
 ASK_THE_USER: Mapping[str, str] = {
     "voice": (
         "Nothing was done yet. Ask the user aloud whether they want to {question}, then be silent. "
-        "Once they have answered yes, call {name} again with the same arguments. If they press "
-        "the button instead, it is done without another call. Never call it again before they "
-        "have answered."
+        "Once they have answered yes, call {name} again with the same arguments, and never before."
     ),
     "button": (
-        "Nothing was done yet. Ask the user aloud to press the button on the speaker if they want "
-        "to {question}. It is done when they press it. Do not call {name} again for that."
+        "Nothing was done yet. Ask the user aloud to {press} on the speaker if they want "
+        "to {question}. It is done then. Do not call {name} again for that."
     ),
 }
+OR_PRESS = " They may also {press} on the speaker; then it is done without another call."
 STILL_WAITING: Mapping[str, str] = {
     "voice": (
         "Still nothing was done: the user has not answered since the question was spoken to its "
         "end. Ask once more whether they want to {question}, and wait for their answer."
     ),
     "button": (
-        "Still nothing was done: only the button on the speaker confirms this. Ask the user to "
-        "press it if they want to {question}."
+        "Still nothing was done: only the button confirms this. Ask the user to {press} on the "
+        "speaker if they want to {question}."
     ),
 }
-
-
-def _told(text: str, pending: Pending) -> Mapping[str, Any]:
-    return {
-        "needs_confirmation": text.format(name=pending.name, question=pending.question.text),
-    }

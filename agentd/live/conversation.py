@@ -81,7 +81,9 @@ class Conversation:
         self._usage = Usage()
         self._memory = Memory(settings, effects, endpoint(settings))
         self._rates = CallRates(rules.limits, effects.emit)
-        self._consent = Consent(rules.ask, settings.tools.confirm, effects.emit)
+        self._consent = Consent(
+            rules.ask, settings.tools.confirm, effects.emit, press=_press(settings)
+        )
         self._calls = Calls(
             command=effects.do,
             emit=effects.emit,
@@ -484,7 +486,7 @@ class Conversation:
     def _reload(self, given: c.Reload) -> None:
         before, self._settings = self._settings, given.settings
         self._caps = self._capabilities()
-        self._consent.configure(given.settings.tools.confirm)
+        self._consent.configure(given.settings.tools.confirm, press=_press(given.settings))
         endpoint = self._endpoint_of(given.settings)
         self._memory.configure(given.settings, endpoint)
         self._lifeline.configure(given.settings, endpoint, client_content=self._caps.client_content)
@@ -621,3 +623,11 @@ class Conversation:
             trouble="" if lifeline.trouble is None else lifeline.trouble.cause,
             remedy="" if lifeline.trouble is None else lifeline.trouble.remedy,
         )
+
+
+def _press(settings: Settings) -> str:
+    """Return how the button says yes; empty without one."""
+    if settings.gpio.button is None:
+        return ""
+    # with push to talk a press alone is how one speaks, also to say no
+    return f"press the button{' twice' if settings.gpio.button_mode == 'push-to-talk' else ''}"

@@ -32,7 +32,8 @@ from agentd.service.entry import entry_of, journal_fields, json_line, text_line
 from agentd.state import envelope
 from tests.attack import frames, values
 from tests.attack.target import Case, Step, assert_plain
-from tests.live.world import World, settings
+from tests.live.witness import Witness
+from tests.live.world import World
 
 CONFIGS: list[dict[str, Any]] = [
     {},
@@ -90,14 +91,14 @@ async def _leave(*_args: object) -> None:
     pass
 
 
-class AttackedWorld(World):
+class AttackedWorld(Witness):
     """The world, with the SDK between the service and the conversation."""
 
     def __init__(self, **config: Any) -> None:
         self.inputs = 0
         self.link: GenaiLink
         self.socket = _Socket()
-        super().__init__(settings(**config))
+        super().__init__(**config)
         self.new_link()
 
     def new_link(self) -> None:

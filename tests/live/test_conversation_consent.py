@@ -13,25 +13,14 @@ from hypothesis import strategies as st
 from agentd import events as e
 from agentd.live import commands as c
 from agentd.live.callrates import Limits
-from agentd.live.consent import Question
 from agentd.live.machine import State
 from agentd.live.messages import FunctionCall, Interaction, ToolResponse
 from agentd.live.tool_rules import Rules
 from tests.live.scenes import sent, told_as_conversation
 from tests.live.test_conversation_properties import ACTIONS, act
+from tests.live.witness import FORGET, GUARDED, RULES, Witness, ask
 from tests.live.world import World, settings
 
-FORGET = "forget"
-GUARDED = (FORGET, "cancel_all")
-
-
-def ask(name: str, args: Mapping[str, Any]) -> Question:
-    """Guard two functions; one knows the argument `kind`."""
-    known = {key: value for key, value in args.items() if name == "cancel_all" and key == "kind"}
-    return Question(f"{name} it" if name in GUARDED else "", known)
-
-
-RULES = Rules(None, ask)
 CONFIGS: list[dict[str, Any]] = [
     {},
     {"backend": "vertex", "project": "p"},
@@ -85,8 +74,9 @@ def test_the_first_call_runs_nothing_and_says_what_to_do(
     world = wanted(config, slow=slow)
     assert not run(world)
     text = answer_of(world)["needs_confirmation"]
-    assert "forget it" in text
-    assert "call forget again" in text
+    assert "whether they want to forget_conversation it" in text
+    assert "call forget_conversation again" in text
+    assert "button" not in text, "there is none"
     assert [(told.tool, told.turn) for told in world.told(e.ConfirmationNeeded)] == [(FORGET, 1)]
     assert world.conversation.status(world.now, world.wall).confirming == FORGET
 
@@ -458,6 +448,37 @@ def test_where_only_the_button_confirms_no_words_do() -> None:
     assert run(world) == [FORGET]
 
 
+@pytest.mark.parametrize("confirm", ["voice", "button"])
+@pytest.mark.parametrize(
+    ("mode", "press"), [("tap", "press the button on"), ("push-to-talk", "press the button twice")]
+)
+def test_the_model_is_told_how_the_button_says_yes(confirm: str, mode: str, press: str) -> None:
+    """Once, or twice where a press alone is how one speaks; also after a reload."""
+    gpio = {"gpio__button": 5, "gpio__button_mode": mode}
+    world = wanted({"tools__confirm": confirm, **gpio})
+    assert press in answer_of(world)["needs_confirmation"]
+    world = World(settings(), rules=RULES).online()
+    world.give(c.Reload(settings(tools__confirm=confirm, **gpio)))
+    world.speak()
+    call(world)
+    assert press in answer_of(world)["needs_confirmation"]
+
+
+def test_a_call_without_an_id_is_asked_for_as_conversation() -> None:
+    """On the Developer API it cannot be answered; the question goes out all the same."""
+    world = World(settings(), rules=RULES).online()
+    world.speak()
+    world.receive(calls=(FunctionCall("", FORGET, {}),))
+    assert "needs_confirmation" in told_as_conversation(world)[0].turns[0].text
+    world.advance(1.0)
+    world.receive(calls=(FunctionCall("", FORGET, {}),))
+    assert not run(world)
+    world.reply(1000)
+    world.speak()
+    world.receive(calls=(FunctionCall("", FORGET, {}),))
+    assert run(world) == [FORGET]
+
+
 def test_without_confirmation_it_is_run_at_once() -> None:
     """As set by the owner."""
     assert run(wanted({"tools__confirm": "off"})) == [FORGET]
@@ -516,40 +537,6 @@ PERSON = st.one_of(
     st.tuples(st.just("mute"), st.booleans()),
     st.tuples(st.just("cancel_reply")),
 )
-
-
-class Witness(World):
-    """A world that sees who said what when, and judges each call of a guarded function by it."""
-
-    def __init__(self, **config: Any) -> None:
-        super().__init__(settings(**config), rules=RULES)
-        self.presses = 0
-        self.typed = 0
-        self.ran = 0
-        self.needed: tuple[int, int, int] | None = None  # utterances, texts, presses before it
-
-    def give(self, given: c.Input) -> list[c.Command]:
-        """Note what a person does, before it is taken."""
-        self.presses += isinstance(given, c.Confirm)
-        self.typed += isinstance(given, c.Say)
-        return super().give(given)
-
-    def _check_event(self, event: e.Event) -> None:
-        super()._check_event(event)
-        if isinstance(event, e.ConfirmationNeeded):
-            self.needed = (len(self.spoken), self.typed, self.presses)
-
-    def _calls_tool(self, command: c.CallTool) -> None:
-        super()._calls_tool(command)
-        if command.name in GUARDED:
-            assert self.needed is not None, "run at the first call"
-            spoken, typed, presses = self.needed
-            since = self.spoken[spoken:]
-            whole = [s for s in since if s.ended is e.EndReason.HANGOVER and not s.muted]
-            done = bool(whole) or self.typed > typed or self.presses > presses
-            assert done, "run without a person"
-            self.needed = None
-            self.ran += 1
 
 
 def do(world: World, action: tuple[Any, ...]) -> None:
