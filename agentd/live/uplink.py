@@ -263,6 +263,8 @@ class Uplink:
         """Stop sending: the connection is gone."""
         self._connection = None
         if not self._indexed:
+            if self._activity is not None:
+                self._activity.done = False  # its end was not sent: too old, it is lost speech
             self._activity = None
         self._unlight()
         self.ring.mark_waiting()

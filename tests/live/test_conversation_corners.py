@@ -176,6 +176,17 @@ def test_split_speech_that_a_blocking_call_holds_up() -> None:
     assert sent(world, ActivityEnd)
 
 
+def test_split_speech_whose_connection_never_comes_back_is_lost() -> None:
+    """It was sent, but its end was not: nothing was asked, and that is announced."""
+    for detection in ("local", "server"):
+        world = World(settings(activity_detection=detection)).online()
+        world.speak(2, end=False)
+        world.finish(e.EndReason.MAX_LENGTH)
+        world.end()
+        world.advance(30.0)
+        assert world.lost == {1}, detection
+
+
 def test_a_text_between_the_parts_of_split_speech() -> None:
     """The parts become two activities; everything arrives in the order in which it was given."""
     world = World().online()
