@@ -131,11 +131,11 @@ def options_from(args: argparse.Namespace) -> EmulatorOptions:
     for name, kind in (("san", tuple), ("accept_credentials", frozenset)):
         if name in given:
             given[name] = kind(given[name])
-    if "traits" in given:
-        given["traits"] = traits_from(given["traits"])
     options = EmulatorOptions()
     if getattr(args, "scenario", None) is not None:
         options = with_scenario(options, load_scenario(args.scenario))
+    if "traits" in given:
+        given["traits"] = {**options.traits, **traits_from(given["traits"])}
     faults = tuple(
         make_fault(tomllib.loads(f"fault = {{ {text} }}")["fault"]) for text in args.fault
     )
@@ -174,7 +174,7 @@ async def serve(options: EmulatorOptions) -> None:
 
 def _printable(error: Exception) -> str:
     """Return an error's words for a terminal: what somebody else wrote may be in them."""
-    return str(error).encode("unicode_escape").decode("ascii")[:400]
+    return str(error).encode("unicode_escape").decode("ascii")[:1000]
 
 
 def list_scenarios() -> int:

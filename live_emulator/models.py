@@ -374,6 +374,8 @@ def read_traits(given: Mapping[str, object]) -> dict[str, Any]:
     Raises:
         ValueError: naming the trait, the value and what is allowed.
     """
+    if not isinstance(given, Mapping):
+        raise ValueError(f"traits = {given!r}; a table of names and values")  # noqa: TRY004
     return {name: _trait(name, value) for name, value in given.items()}
 
 

@@ -84,6 +84,7 @@ class Scenario:
         return ordered[index] if index < len(ordered) else None
 
 
+GAIN_RANGE_DB = (-120.0, 40.0)
 _TURN_KEYS = frozenset(
     """heard say duration audio tone parrot gain_db thought tool_call tool_calls say_after latency
     silent need_more_input turn_complete_reason empty_turn idle_after grounding""".split()
@@ -99,6 +100,14 @@ def _call(table: object) -> ScriptedCall:
     if not isinstance(args, dict):
         raise ValueError("tool_call args must be a table")  # noqa: TRY004
     return ScriptedCall(table["name"], args)
+
+
+def _gain(value: object) -> float:
+    low, high = GAIN_RANGE_DB
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not low <= float(str(value)) <= high:
+        raise ValueError(f"gain_db = {value!r}; a number from {low:.0f} to {high:.0f}")
+    return float(str(value))
 
 
 def _turn(table: Mapping[str, Any], folder: Path) -> ScriptedTurn:
@@ -118,7 +127,7 @@ def _turn(table: Mapping[str, Any], folder: Path) -> ScriptedTurn:
         audio=folder / str(table["audio"]) if "audio" in table else None,
         tone_s=seconds["tone"],
         parrot=table.get("parrot"),
-        gain_db=float(table.get("gain_db", 0.0)),
+        gain_db=_gain(table.get("gain_db", 0.0)),
         thought=str(table.get("thought", "")),
         tool_calls=tuple(_call(call) for call in calls),
         say_after=str(table.get("say_after", "")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import base64
 from dataclasses import fields
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from live_emulator.cli import traits_from
+from live_emulator.cli import add_arguments, options_from, traits_from
 from live_emulator.models import (
     MODELS,
     SOURCES,
@@ -113,6 +114,20 @@ def test_a_trait_without_a_value_is_no_trait() -> None:
     """--trait wants NAME=VALUE."""
     with pytest.raises(ValueError, match="NAME=VALUE"):
         traits_from(["client_content"])
+    wrong: Any = 5
+    with pytest.raises(ValueError, match="a table of names and values"):
+        EmulatorOptions(traits=wrong)
+
+
+def test_a_trait_of_the_command_line_goes_beside_those_of_a_scenario(tmp_path: Path) -> None:
+    """And before the same one."""
+    script = tmp_path / "s.toml"
+    script.write_text("[options]\ntraits = { vad_signals = false, audio_stream_end = false }\n")
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    given = ["--scenario", str(script), "--trait", "vad_signals=true"]
+    options = options_from(parser.parse_args(given))
+    assert options.traits == {"vad_signals": "true", "audio_stream_end": False}
 
 
 def test_an_unknown_model_puts_on_record_what_is_served() -> None:
@@ -604,5 +619,6 @@ def test_near_silent_replies() -> None:
     )
     assert len(loud) == len(quiet)
     assert max(abs(v) for v in memoryview(quiet).cast("h")) <= 1
-    with pytest.raises(ValueError, match="turn"):
-        read_scenario({"turn": [{"gain_db": "loud"}]})
+    for wrong in ("loud", True, 1e9, float("nan"), None):
+        with pytest.raises(ValueError, match=r"turn.. 1: gain_db = .*; a number from -120 to 40"):
+            read_scenario({"turn": [{"gain_db": wrong}]})
