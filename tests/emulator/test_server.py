@@ -680,3 +680,17 @@ def test_the_example_in_the_documentation_works(tmp_path: Path) -> None:
     scenario = load_scenario(path)
     assert scenario.turns
     assert scenario.faults
+
+
+def test_the_environment_works_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A relative --ca-file is announced as an absolute path."""
+    monkeypatch.chdir(tmp_path)
+
+    async def main() -> None:
+        async with Emulator(EmulatorOptions(ca_file=Path("ca.pem"))) as server:
+            assert server.client_environment()["SSL_CERT_FILE"] == str(tmp_path / "ca.pem")
+            assert server.info()["ca_file"] == str(tmp_path / "ca.pem")
+
+    run(main())
