@@ -124,7 +124,7 @@ TOOLS = {
 EMULATORS: dict[str, dict[str, Any]] = {
     "plain": {},
     "tools": {"scenario": read_scenario(TOOLS)},
-    "slow": {"reply": "tone", "tone_s": 120.0, "pace": 1.0},
+    "slow": {"reply": "tone", "tone_s": 8.0, "pace": 1.0, "time_scale": 1.0},
     # GoAway half a service minute after the connection, so that a turn is over before.
     "short": {"go_away_after_s": 40.0, "go_away_time_left_s": 10.0},
 }
