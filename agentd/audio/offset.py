@@ -1,11 +1,12 @@
 """The constant offset of a microphone, taken out before anything else looks at the sound. Pure.
 
 Converters on I2S often add one, of up to some percent of full scale. Where it is louder than the
-room it hides speech from everything that goes by level: 5 % are -26 dBFS. The estimate is the mean
-of the frames, begun with the first one, so that nothing clicks at the start. Afterwards it moves by
-very little a frame, so that a loud word, whose frames have means of their own, does not drag it
-along; when all frames of half a second lie on the same side of it, the offset itself has moved, and
-it follows faster and faster.
+room it hides speech from everything that goes by level: 5 % are -26 dBFS. The estimate begins as
+the mean of plain frames, from the first one on, so that nothing clicks at the start; plain is one
+whose quarters have about the same mean, as an offset gives them and a voice does not. Otherwise it
+moves by very little a frame, so that a loud word, whose frames have means of their own, does not
+drag it along; when all frames of half a second lie on the same side of it, the offset itself has
+moved, and it follows faster and faster.
 
 Frames are added up and shifted as one large integer with a lane of 16 bits for each sample
 ("SIMD within a register"), which needs no numpy and takes a fifth of the time of a list: 4 µs to
@@ -16,8 +17,9 @@ from __future__ import annotations
 
 from agentd.audio import formats
 
-WARM_UP = 100  # frames: 2 s, in which the estimate is the plain mean
-LEAST = 10  # an offset of less is left alone: -70 dBFS, and what loud sound makes of an estimate
+WARM_UP = 100  # frames: 2 s, in which the estimate is the mean of the plain ones
+PLAIN = 1 / 16  # of its distance from the estimate the quarters of a plain frame may differ by
+LEAST = 20  # less is left alone: -64 dBFS, fainter than any speech; loud words lend it half of that
 SMOOTHING = 8  # frames
 SLEW = 1.0  # of a sample's step, a frame: 0.15 % of full scale a second
 ONE_SIDED = 24  # frames in a row on one side of the estimate
@@ -29,6 +31,8 @@ _ONES = int.from_bytes(b"\x01\x00" * _SAMPLES, "little")
 _SIGNS = _ONES << 15
 _REST = _ONES * 0x7FFF
 _EVEN = int.from_bytes(b"\xff\xff\x00\x00" * (_SAMPLES // 2), "little")
+_QUARTER_BITS = _SAMPLES * 16 // 4
+_QUARTER = (1 << _QUARTER_BITS) - 1
 _MIDDLE = 32_768 * _SAMPLES
 _SILENCE = bytes(formats.FRAME_BYTES)
 
@@ -39,10 +43,21 @@ def mean(frame: bytes) -> float:
 
 
 def _mean(lanes: int) -> float:
-    above = lanes ^ _SIGNS  # without a sign: 0 is 32768
-    pairs = (above & _EVEN) + (above >> 16 & _EVEN)  # lanes of 32 bits
     # 2**32 is 1 modulo 2**32 - 1, so that this adds up the lanes; their sum is below 2**25.
-    return (pairs % 0xFFFF_FFFF - _MIDDLE) / _SAMPLES
+    return (_pairs(lanes) % 0xFFFF_FFFF - _MIDDLE) / _SAMPLES
+
+
+def _pairs(lanes: int) -> int:
+    """Return sums of two samples each, in lanes of 32 bits; without a sign: 0 is 32768."""
+    above = lanes ^ _SIGNS
+    return (above & _EVEN) + (above >> 16 & _EVEN)
+
+
+def _spread(lanes: int) -> float:
+    """Return by how much the means of a frame's quarters differ."""
+    pairs = _pairs(lanes)
+    sums = [(pairs >> _QUARTER_BITS * i & _QUARTER) % 0xFFFF_FFFF for i in range(4)]
+    return (max(sums) - min(sums)) * 4 / _SAMPLES
 
 
 def shift(frame: bytes, by: int) -> bytes:
@@ -66,6 +81,7 @@ class OffsetFilter:
     def __init__(self) -> None:
         self._estimate = 0.0
         self._frames = 0
+        self._plain = 0
         self._run = 0  # frames on one side, with its sign
         self._taken = 0
 
@@ -79,7 +95,7 @@ class OffsetFilter:
         if frame == _SILENCE:
             return frame
         lanes = int.from_bytes(frame, "little")
-        self._learn(_mean(lanes))
+        self._learn(lanes)
         self._choose()
         return _shifted(frame, lanes, -self._taken) if self._taken else frame
 
@@ -90,13 +106,14 @@ class OffsetFilter:
         elif abs(self._estimate - self._taken) > DEAD_BAND:
             self._taken = round(self._estimate)
 
-    def _learn(self, level: float) -> None:
-        off = level - self._estimate
-        self._frames += 1
+    def _learn(self, lanes: int) -> None:
+        off = _mean(lanes) - self._estimate
         self._run = max(1, self._run + 1) if off > 0 else min(-1, self._run - 1)
         haste = max(0, abs(self._run) - ONE_SIDED) // HASTE
         slew = SLEW * 2 ** min(haste, 15)
         step = max(-slew, min(slew, off / SMOOTHING))
-        if self._frames <= WARM_UP:
-            step = max(step, off / self._frames, key=abs)
+        self._frames += 1
+        if self._frames <= WARM_UP and _spread(lanes) <= PLAIN * abs(off):
+            self._plain += 1
+            step = max(step, off / self._plain, key=abs)
         self._estimate += step

@@ -81,6 +81,36 @@ def test_digital_silence_stays_digital_silence() -> None:
     assert clean.clean(zero) == zero
 
 
+def voice(frames: int, *, offset: float = 0.0, seed: int = 4) -> list[bytes]:
+    """Return something like vowels: 90 to 180 Hz with overtones, loud, from the first frame on."""
+    source = random.Random(seed)
+    values: list[int] = []
+    phase = 0.0
+    for _ in range(frames):
+        hz, loud = source.uniform(90, 180), source.uniform(1_000, 9_000)
+        for _ in range(SAMPLES):
+            phase += math.tau * hz / 16_000
+            wave = sum(math.sin(k * phase + k) / k for k in (1, 2, 3, 4))
+            values.append(round(offset + loud * wave / 2))
+    return [formats.to_pcm(values[i : i + SAMPLES]) for i in range(0, len(values), SAMPLES)]
+
+
+def test_a_word_after_digital_silence_stays_as_it_is() -> None:
+    """Bit for bit, although nothing was heard before it from which an offset could be known."""
+    clean = OffsetFilter()
+    zero = bytes(formats.FRAME_BYTES)
+    spoken = [zero] * 20 + voice(60) + [zero] * 20 + voice(60, seed=5)
+    assert [clean.clean(frame) for frame in spoken] == spoken
+
+
+def test_an_offset_under_a_voice_is_found_all_the_same() -> None:
+    """Somebody speaks from the first frame on, without a pause: within two seconds."""
+    clean = OffsetFilter()
+    for frame in voice(100, offset=1_638.0):
+        clean.clean(frame)
+    assert clean.offset == pytest.approx(1_638, abs=200)
+
+
 def test_loud_speech_does_not_drag_the_estimate_along() -> None:
     """Frames of a deep voice at -10 dBFS have means of several hundred; half a minute of them."""
     clean = OffsetFilter()
