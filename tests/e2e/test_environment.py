@@ -24,12 +24,11 @@ def watch(event, arguments):
         name = os.fsdecode(arguments[0])
         if name not in os.environ:
             os.write(2, f"the environment grew by {name}\\n".encode())
-        seen.add(name)
+        os.write(seen, f"{name}\\n".encode())
 
-seen = set()
+# Written at once: the daemon leaves without a word to the interpreter.
+seen = os.open(os.environ["WATCHMAN"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 sys.addaudithook(watch)
-import atexit
-atexit.register(lambda: open(os.environ["WATCHMAN"], "w").write(" ".join(sorted(seen))))
 """
 
 

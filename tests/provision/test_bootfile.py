@@ -255,3 +255,10 @@ def test_whatever_is_in_a_file_a_key_is_covered_or_nothing_is_taken(text: str, l
     for key in parts.credentials.values():
         assert key not in parts.scrubbed
         assert key not in parts.settings
+
+
+def test_a_number_that_is_none_hides_no_key() -> None:
+    """What is left is compared with what was there, and nan is not even equal to itself."""
+    parts = take_apart(f"[credentials]\n{LINE}\n[vad]\nonset_ms = nan\nhangover_ms = [1, nan]\n")
+    assert parts.credentials == {"gemini-api-key": KEY}
+    assert parts.problems == ()
