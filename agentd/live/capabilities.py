@@ -4,6 +4,11 @@ Sources: [doc] Live API guides and model pages (ai.google.dev, cloud.google.com)
 documentation of google-genai 3.4, [obs] reports: googleapis/js-genai#1236 and
 livekit/agents#4545 (1008 when audio arrives while a blocking call is pending), LiveKit's Gemini
 plugin (3.1 takes clientContent only as a seed; Vertex ignores `scheduling`).
+
+Of extended thinking: pydantic-ai ("Thinking level must be specified for this model"),
+openclaw/openclaw#152413 ("Function response scheduling is not supported for this model"),
+AidenAI-IO/aiden-firmware#708 (functions with a JSON Schema were spoken about instead of called;
+with parameters in OpenAPI's form they are called).
 """
 
 from __future__ import annotations
@@ -26,6 +31,8 @@ class Capabilities:
     )
     hold_audio_during_calls: bool = False  # audio during a blocking call closes with 1008
     language_code: bool = True  # speechConfig.languageCode
+    thinking_level: str = ""  # what thinkingConfig.thinkingLevel is set to, where it must be
+    openapi_parameters: bool = False  # a function's parameters by `parameters`, not as JSON Schema
 
 
 _DEVELOPER = Capabilities(declare_behavior=True, scheduling=True)
@@ -36,6 +43,16 @@ def capabilities(backend: str, model: str) -> Capabilities:
     """Return what `model` can do on `backend`; an unknown one gets the common ground."""
     base = _VERTEX if backend == "vertex" else _DEVELOPER
     name = model.rsplit("/", 1)[-1]
+    if name.startswith("gemini-3.8-live-extended-thinking"):
+        # the least thinking: a household waits. Functions are asynchronous, which is the default
+        return replace(
+            base,
+            context_update=True,
+            declare_behavior=False,
+            scheduling=False,
+            thinking_level="LOW",
+            openapi_parameters=True,
+        )
     if name.startswith("gemini-3.8"):
         # [doc] mid-session system and tool updates; clientContent all session long
         return replace(base, context_update=True)

@@ -29,7 +29,7 @@ from agentd.live.google.connector import api_version, endpoint, ignore_warnings_
 from agentd.live.google.dial_errors import dial_failure
 from agentd.live.google.frames import Excess
 from agentd.live.google.inbound import convert, sounds
-from agentd.live.google.setup import connect_config
+from agentd.live.google.setup import connect_config, openapi
 from agentd.live.google.websocket import Redirected, beside_setup_complete, watch_socket
 from agentd.live.messages import FunctionCall, Interaction, ResumptionUpdate, Text, Tokens
 from agentd.live.toolbox import Tool, Toolbox
@@ -100,6 +100,38 @@ def test_the_other_setup() -> None:
     )
     vertex_tool = setup(backend="vertex")["tools"][0]["function_declarations"][0]
     assert "behavior" not in vertex_tool
+
+
+@pytest.mark.parametrize("backend", ["developer", "vertex"])
+def test_extended_thinking_gets_what_it_asks_for(backend: str) -> None:
+    """A level, or it closes; functions in OpenAPI's form, without a behavior, or it speaks them."""
+    found = setup(backend=backend, model="gemini-3.8-live-extended-thinking")
+    assert found["thinking_config"] == {"thinking_level": "LOW"}
+    (declared,) = found["tools"][0]["function_declarations"]
+    assert declared["parameters"] == {"type": "OBJECT", "properties": {}}
+    assert not {"behavior", "parameters_json_schema"} & set(declared)
+    assert "thinking_config" not in setup(backend=backend, model="gemini-3.8-live")
+
+
+def test_a_schema_becomes_one_of_openapi() -> None:
+    """Types, lists and bounds are kept, what that form does not know is left out."""
+    schema = {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["rooms"],
+        "properties": {
+            "rooms": {"type": "array", "items": {"type": "string", "enum": ["hall", "bath"]}},
+            "level": {"type": "integer", "minimum": 0, "maximum": 100, "description": "percent"},
+        },
+    }
+    assert openapi(schema).model_dump(exclude_none=True, mode="json") == {
+        "type": "OBJECT",
+        "required": ["rooms"],
+        "properties": {
+            "rooms": {"type": "ARRAY", "items": {"type": "STRING", "enum": ["hall", "bath"]}},
+            "level": {"type": "INTEGER", "minimum": 0, "maximum": 100, "description": "percent"},
+        },
+    }
 
 
 def test_an_empty_instruction_is_not_sent() -> None:

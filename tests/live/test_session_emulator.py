@@ -827,6 +827,32 @@ async def test_a_tool_round_on_the_wire(backend: str, monkeypatch: pytest.Monkey
         assert [told.outcome for told in device.told(e.ToolCalled)] == ["answered"]
 
 
+@on_loop
+async def test_extended_thinking_takes_our_setup_and_calls(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It demands a level, refuses scheduling and behavior, and calls what it can read."""
+
+    async def lamp(args: Any) -> dict[str, Any]:
+        return {"on": args["on"]}
+
+    parameters = {"type": "object", "properties": {"on": {"type": "boolean"}}, "required": ["on"]}
+    toolbox = Toolbox((Tool("lamp", "Switch the lamp.", lamp, parameters, slow=True),))
+    script = read_scenario(
+        {"turn": [{"tool_call": {"name": "lamp", "args": {"on": True}}, "say_after": "it is on"}]}
+    )
+    model = "gemini-3.8-live-extended-thinking"
+    async with (
+        emulator(monkeypatch, scenario=script) as server,
+        Device(server.base_url, toolbox=toolbox, model=model) as device,
+    ):
+        await device.speak()
+        await server.record.wait_for("toolResponse")
+        await device.answered()
+        assert [told.outcome for told in device.told(e.ToolCalled)] == ["answered"]
+        assert len(setups(server)) == 1
+
+
 @BACKENDS
 @pytest.mark.parametrize("slow", [False, True], ids=["blocking", "non-blocking"])
 @on_loop

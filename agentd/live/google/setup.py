@@ -7,6 +7,9 @@ on a desktop and several on a Pi.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from google.genai import types
 
 from agentd.live.capabilities import Capabilities, capabilities
@@ -35,6 +38,10 @@ def connect_config(plan: SetupPlan, toolbox: Toolbox) -> types.LiveConnectConfig
             ),
         ),
     )
+    if caps.thinking_level:
+        config.thinking_config = types.ThinkingConfig(
+            thinking_level=types.ThinkingLevel(caps.thinking_level)
+        )
     if live.compression.enabled:
         config.context_window_compression = types.ContextWindowCompressionConfig(
             trigger_tokens=live.compression.trigger_tokens,
@@ -68,11 +75,30 @@ def _resumption(plan: SetupPlan, caps: Capabilities) -> types.SessionResumptionC
 
 
 def _declaration(tool: Tool, caps: Capabilities) -> types.FunctionDeclaration:
-    declaration = types.FunctionDeclaration(
-        name=tool.name,
-        description=tool.description,
-        parameters_json_schema=dict(tool.parameters),
-    )
+    declaration = types.FunctionDeclaration(name=tool.name, description=tool.description)
+    if caps.openapi_parameters:
+        declaration.parameters = openapi(tool.parameters)
+    else:
+        declaration.parameters_json_schema = dict(tool.parameters)
     if tool.slow and caps.declare_behavior:
         declaration.behavior = types.Behavior.NON_BLOCKING
     return declaration
+
+
+def openapi(schema: Mapping[str, Any]) -> types.Schema:
+    """Return a JSON Schema in the form of OpenAPI 3.0 that the API calls `Schema`.
+
+    What that form does not know (`additionalProperties`) is left out: the service closes with 1007
+    on it, and the arguments are checked on this side anyway.
+    """
+    known = {
+        name: value
+        for name, value in schema.items()
+        if name in {"description", "enum", "format", "minimum", "maximum", "required"}
+    }
+    converted = types.Schema(type=types.Type(str(schema.get("type", "object")).upper()), **known)
+    if "properties" in schema:
+        converted.properties = {name: openapi(of) for name, of in schema["properties"].items()}
+    if "items" in schema:
+        converted.items = openapi(schema["items"])
+    return converted
