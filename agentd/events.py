@@ -405,7 +405,7 @@ class ToolLimited(Event):
 
     name = "tool_limited"
     level = logging.WARNING
-    template = "tool {tool} is called more than {per_minute} times a minute; it is not run"
+    template = "tool {tool} is called more than {per_minute:# time} a minute; it is not run"
     tool: str  # other: all names that are no functions of this device
     per_minute: int
 

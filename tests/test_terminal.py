@@ -117,7 +117,7 @@ def test_a_dumb_terminal_gets_no_escape_sequences(tmp_path: Path) -> None:
         ours, theirs = pty.openpty()
         with os.fdopen(theirs, "w") as stream:
             code = (
-                "import sys; from agentd import terminal\n"
+                "import sys; from agentd.service import terminal\n"
                 "with terminal.plain_streams():\n"
                 "    print(terminal.can_be_painted(sys.stdout), terminal.console())"
             )

@@ -110,7 +110,7 @@ def tx_pwm(*a): return 0
 def callback(*a): return None
 """
 DOCTOR = """
-from agentd.config import GpioPins
+from agentd.config.settings import GpioPins
 from agentd.doctor.system import check_pins
 import gpiozero.pins.lgpio
 found = check_pins(GpioPins(status_led=25, chip={chip}))
