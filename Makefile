@@ -79,7 +79,7 @@ soak: setup ## hours of conversation under faults; SOAK_ARGS="--hours 8"
 
 .PHONY: continuity
 continuity: setup ## every fault of a connection, at length, with a table of what it cost
-	AGENTD_CONTINUITY=full $(PY) -m pytest tests/continuity $(PYTEST_ARGS) </dev/null
+	AGENTD_CONTINUITY=full $(PY) -m pytest tests/continuity tests/test_reload.py $(PYTEST_ARGS) </dev/null
 
 # The same cases again: SEED=…. A part of it with seeds that never change runs in `make test`.
 SECONDS ?= 600
