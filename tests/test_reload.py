@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -177,10 +176,6 @@ STEPS = st.tuples(
 )
 
 
-@pytest.mark.skipif(
-    "AGENTD_CONTINUITY" not in os.environ,
-    reason="make continuity: real threads, a virtual clock; a busy machine once held it up",
-)
 @settings(max_examples=40)
 @given(
     st.lists(STEPS, max_size=14),

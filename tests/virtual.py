@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import selectors
 import threading
+import time
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -15,12 +16,24 @@ THREADS = "agentd "
 """The names of threads in which blocking calls run begin so; time stands still for those."""
 
 
+LONGEST_CALL_S = 60.0
+"""Real seconds; a blocking call that takes longer has hung, and its test fails."""
+
+
 class _Jumping(selectors.DefaultSelector):
     now_s = 0.0
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._foreign = set(threading.enumerate())
+        """Threads of earlier tests, some of which hang for ever on purpose: not waited for."""
+
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        waiting_since = time.monotonic()
         while not (ready := super().select(0)) and timeout != 0:
-            if any(t.name.startswith(THREADS) for t in threading.enumerate()):
+            if calls := self._calls():
+                if time.monotonic() - waiting_since > LONGEST_CALL_S:
+                    raise RuntimeError(f"these blocking calls do not return: {calls}")
                 super().select(0.001)
             elif timeout is None:
                 raise RuntimeError("everybody waits for something that will never happen")
@@ -28,6 +41,10 @@ class _Jumping(selectors.DefaultSelector):
                 self.now_s += timeout
                 return []
         return ready
+
+    def _calls(self) -> list[str]:
+        found = set(threading.enumerate()) - self._foreign
+        return [thread.name for thread in found if thread.name.startswith(THREADS)]
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):

@@ -1,0 +1,69 @@
+"""The loop that jumps: for whom its time stands still, and for whom it does not."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from agentd.waiting import call_in_daemon_thread
+from tests import virtual
+from tests.virtual import run_virtually
+
+
+def test_time_jumps_to_the_next_timer() -> None:
+    """An hour takes no time."""
+
+    async def main() -> float:
+        await asyncio.sleep(3600)
+        return asyncio.get_running_loop().time()
+
+    assert run_virtually(main()) == 3600
+
+
+def test_it_stands_still_while_a_blocking_call_runs() -> None:
+    """What a thread is about to say comes before the timer."""
+    go = threading.Event()
+
+    async def main() -> float:
+        asyncio.get_running_loop().call_soon(go.set)
+        async with asyncio.timeout(0.001):
+            await call_in_daemon_thread(go.wait, "test")
+        return asyncio.get_running_loop().time()
+
+    assert run_virtually(main()) == 0
+
+
+def test_a_thread_that_an_earlier_test_left_behind_holds_up_nobody() -> None:
+    """Some calls hang for ever on purpose, and their threads live as long as the process."""
+    go = threading.Event()
+    left_behind = threading.Thread(target=go.wait, name=f"{virtual.THREADS}left behind")
+    left_behind.start()
+    try:
+        assert run_virtually(asyncio.sleep(1.0, "through")) == "through"
+    finally:
+        go.set()
+        left_behind.join()
+
+
+def test_a_call_that_never_returns_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Instead of a test that hangs until somebody kills it."""
+    monkeypatch.setattr(virtual, "LONGEST_CALL_S", 0.0)
+    go = threading.Event()
+
+    async def main() -> None:
+        async with asyncio.timeout(1.0):
+            await call_in_daemon_thread(go.wait, "hung disk")
+
+    try:
+        with pytest.raises(RuntimeError, match="agentd hung disk"):
+            run_virtually(main())
+    finally:
+        go.set()
+
+
+def test_waiting_for_nothing_is_an_error() -> None:
+    """Nobody will ever set that event."""
+    with pytest.raises(RuntimeError, match="never happen"):
+        run_virtually(asyncio.Event().wait())
