@@ -38,7 +38,7 @@ from agentd.device.presenter import Change, Presenter
 from agentd.device.ringer import Ringer
 from agentd.device.sounder import Sounder
 from agentd.device.volume import SoftwareVolume, Volume, find_control
-from agentd.errors import EXIT_FAILURE, EXIT_OK, ConfigError
+from agentd.errors import EXIT_FAILURE, EXIT_OK, AlreadyRunning, ConfigError
 from agentd.live.connection import Connector
 from agentd.live.google.connector import GenaiConnector
 from agentd.live.session import LiveSession
@@ -54,6 +54,7 @@ from agentd.service.logbridge import crash_entry, install, install_loop_handler
 from agentd.service.notify import Heartbeat, Notifier
 from agentd.service.outlets import choose_outlet
 from agentd.service.reload import Reloader
+from agentd.service.sole import Place
 from agentd.service.statustext import status_sentence
 from agentd.service.watchdog import Evidence
 from agentd.sound import Outlets, Sound
@@ -509,6 +510,17 @@ def _brightness(settings: Settings) -> float:
     return settings.gpio.brightness_percent / 100
 
 
+def _take_place(notifier: Notifier) -> Place:
+    """Take the directories for this process alone; raise `AlreadyRunning` where one runs."""
+    home = Path.home()
+    control = runtime_directory(os.environ, home) / SOCKET_NAME
+    try:
+        return Place.take(state_directory(os.environ, home), control)
+    except AlreadyRunning as error:
+        notifier.status(str(error))
+        raise
+
+
 def main(arguments: argparse.Namespace) -> int:
     """Run `agentd run`; return the exit status."""
     clock = SystemClock(arguments.time_scale)
@@ -518,6 +530,11 @@ def main(arguments: argparse.Namespace) -> int:
     except ConfigError as error:
         notifier.status(f"bad configuration: {error.problems[0]}")
         raise
+    with _take_place(notifier):
+        return _run(arguments, loaded, clock=clock, notifier=notifier)
+
+
+def _run(arguments: argparse.Namespace, loaded: Loaded, *, clock: Clock, notifier: Notifier) -> int:
     log = loaded.settings.log
     outlet = choose_outlet(log.format, clock=clock, stream=sys.stderr, environ=os.environ)
     journal = Journal(outlet, clock=clock, level=log.level)

@@ -60,6 +60,10 @@ class CredentialError(AgentdError):
     """A key or service-account file is missing, unreadable or malformed."""
 
 
+class AlreadyRunning(AgentdError):
+    """Another daemon has the directory or the socket that this one would use."""
+
+
 class AudioError(AgentdError, OSError):
     """A sound device does not do what is asked of it."""
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from agentd.errors import StateError
 from agentd.service.client import SERVICE_DIRECTORY
+from agentd.service.sole import Place
 from agentd.state.envelope import BadEnvelope, decode
 from agentd.state.files import DiskFiles
 from agentd.state.paths import state_directory
@@ -31,7 +32,13 @@ def forget_on_disk(directory: Path) -> list[str]:
 
     Raises:
         StateError: something is still there; says what to do.
+        AlreadyRunning: a daemon works with it and would write it anew; names its process.
     """
+    with Place(directory):
+        return _forget(directory)
+
+
+def _forget(directory: Path) -> list[str]:
     files = DiskFiles(directory)
     try:
         found = [
