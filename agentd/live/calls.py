@@ -46,7 +46,7 @@ class Call:
     asked: bool = True  # its connection is there: the model can be answered
     response: Mapping[str, Any] | None = None  # set when it is done
     outcome: str = ""
-    by_hand: bool = False  # a person has pressed for it: the model does not wait
+    by_hand: bool = False  # a person's wish that the model does not wait for, or no more
     tellable: bool = True  # not when the question itself was such a telling: no chains
     swallowed: bool = False  # the model had the result and said nothing more
 
@@ -240,11 +240,20 @@ class Calls:
             if call.turn == before:
                 call.turn = after
 
-    def stop_all(self, now: float) -> None:
-        """Stop everything (forget, stop)."""
+    def stop_all(self, now: float, *, but: int | None = None) -> None:
+        """Stop everything (forget, stop).
+
+        Args:
+            but: the call that asks for it; it goes on, and what comes of it is told in the next
+                conversation: whoever said yes must hear that it was done, or was not.
+        """
         calls, self._calls = self._calls, []
         for call in calls:
-            if call.running:
+            if call.running and call.key == but:
+                call.asked, call.by_hand, call.tellable = False, True, True
+                call.turn = TO_BE_TOLD
+                self._calls.append(call)
+            elif call.running:
                 self._stop(call, now)
 
     def _stop(self, call: Call, now: float) -> None:

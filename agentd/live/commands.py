@@ -82,6 +82,8 @@ class Instruct:
 class Forget:
     """Forget the conversation, here and at the service."""
 
+    asked_by: int | None = None  # the key of the call that asks for it, if a function does
+
 
 @dataclass(frozen=True, slots=True)
 class Reload:

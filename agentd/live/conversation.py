@@ -470,10 +470,9 @@ class Conversation:
             self._instruction_due = False
 
     def _forget(self, given: c.Forget) -> None:
-        del given
         self._turns.abandon()
         self._consent.lapse("forgotten")
-        self._calls.stop_all(self._effects.now)
+        self._calls.stop_all(self._effects.now, but=given.asked_by)
         self._uplink.forget(self._effects.now)
         what = self._memory.forget()
         self._effects.emit(events.Forgotten(what=what))

@@ -198,7 +198,10 @@ class LiveSession:
         Raises:
             StateError: it is forgotten in memory, and something is still on the disk; names it.
         """
-        outcome = self._request(c.Forget())
+        # Of the function that asks for it: its answer belongs to the conversation after.
+        task = asyncio.current_task()
+        asked_by = next((key for key, tool in self._tools.items() if tool is task), None)
+        outcome = self._request(c.Forget(asked_by))
         failed = await self._store.flush()
         left = [failed[name] for name in (SESSION, TRANSCRIPT) if name in failed]
         if left:
@@ -382,7 +385,6 @@ class LiveSession:
                     unsent = self._wire.unsent_bytes if self._wire is not None else 0
                     self._feed(c.TimerFired(name, unsent))
             await asyncio.sleep(0)  # whatever is due, the other tasks have their turn
-            await asyncio.sleep(0)  # whatever timers do, everybody else has a turn
             self._timer_moved.clear()
             self._sleeping_until_s = min(self._timers.values(), default=float("inf"))
             wait_s = self._sleeping_until_s - self._clock.monotonic()

@@ -314,8 +314,12 @@ def test_the_button_says_yes_to_a_question_that_was_heard(chip: Any, tmp_path: P
             assert at_home.told[pressed - 1] == e.ButtonUsed(gesture="tap", action="confirm")
             done = await at_home.event(e.Confirmed, pressed)
             assert at_home.told[done - 1] == e.Confirmed(tool="forget_conversation", by="button")
-            await at_home.event(e.Forgotten, done)
-            await at_home.until(connected, done)
+            seen = at_home.emulator.record.last_seq
+            forgotten = await at_home.event(e.Forgotten, done)
+            told = await at_home.emulator.record.wait_for("clientContent", 60, since=seen)
+            assert "forget_conversation that you called answered" in str(told.message)
+            assert "the session at the service" in str(told.message)
+            await at_home.event(e.TurnEnded, forgotten)
 
     run(test)
 

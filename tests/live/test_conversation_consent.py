@@ -117,6 +117,56 @@ def test_what_was_asked_for_is_run_by_the_button() -> None:
     assert not run(world), "a second press finds nothing"
 
 
+def forgetting(world: World) -> int:
+    """The yes has come and the function is at work, as the session runs it; return its key."""
+    ((key, _tool),) = world.tools.items()
+    world.give(c.Forget(asked_by=key))
+    assert run(world) == [FORGET], "it does not end itself"
+    return key
+
+
+@EVERYWHERE
+@pytest.mark.parametrize("by", ["voice", "button"])
+@pytest.mark.parametrize("reply", [{"forgotten": "all"}, {"error": "the card is read-only"}])
+@pytest.mark.parametrize("late", [False, True])
+def test_the_household_hears_what_became_of_forgetting(
+    config: dict[str, Any], by: str, reply: dict[str, Any], late: bool
+) -> None:
+    """It ends the conversation that asked for it; the one after is told, once, and answers."""
+    world = asked(config)
+    if by == "voice":
+        world.speak()
+        call(world)
+    else:
+        world.give(c.Confirm())
+    key = forgetting(world)
+    if late:
+        world.reconnect()
+    world.give(c.ToolDone(key, "answered", reply))
+    world.tools.clear()
+    if not late:
+        world.reconnect()
+    (told,) = told_as_conversation(world)
+    assert next(iter(reply.values())) in told.turns[0].text
+    assert world.wires[-1].received.count(told) == 1, "not on the connection that is given up"
+    assert world.told(e.ToolCalled)[-1].outcome == "answered"
+    world.reply(500)
+    assert not world.told(e.TurnFailed)
+    world.end()
+    world.reconnect()
+    assert len(told_as_conversation(world)) == 1
+
+
+def test_forgetting_asked_for_elsewhere_stops_the_function_that_does_it() -> None:
+    """`agentd forget` in the middle of it says what became of it itself."""
+    world = asked()
+    world.speak()
+    call(world)
+    forgetting(world)
+    world.give(c.Forget())
+    assert not run(world)
+
+
 def test_a_typed_yes_confirms() -> None:
     """Whoever may type may forget without the model, too."""
     world = wanted()
