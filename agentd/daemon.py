@@ -31,10 +31,10 @@ from agentd.clock import Clock, SystemClock
 from agentd.config.files import Loaded, load
 from agentd.config.settings import Settings
 from agentd.device.button import Button, Contact
-from agentd.device.gestures import Action
+from agentd.device.gestures import ButtonAction
 from agentd.device.leds import Lights, NoLights, open_lights
 from agentd.device.mute import Mute
-from agentd.device.presenter import Change, Presenter
+from agentd.device.presenter import Presentation, Presenter
 from agentd.device.ringer import Ringer
 from agentd.device.sounder import Sounder
 from agentd.device.volume import SoftwareVolume, Volume, find_control
@@ -298,7 +298,7 @@ class Daemon:
         if isinstance(event, e.PlaybackBack) and self.volume.fell_back and not leaving:
             self._start("mixer", self._use_mixer(self._settings))  # the card may have one again
 
-    def _state_changed(self, change: Change) -> None:
+    def _state_changed(self, change: Presentation) -> None:
         if change.after != change.before:
             self._heartbeat.refresh()
             self._control.publish()
@@ -363,25 +363,25 @@ class Daemon:
             self.session.unmute()
             self._sound.open_microphone()
 
-    def _pressed(self, action: Action) -> None:
+    def _pressed(self, action: ButtonAction) -> None:
         match action:
-            case Action.STOP_REPLY:
+            case ButtonAction.STOP_REPLY:
                 self.session.cancel_reply("button")
-            case Action.MUTE | Action.UNMUTE:
-                self._mute.ask(action is Action.MUTE, by="button")
-            case Action.SILENCE:
+            case ButtonAction.MUTE | ButtonAction.UNMUTE:
+                self._mute.ask(action is ButtonAction.MUTE, by="button")
+            case ButtonAction.SILENCE:
                 self.ringer.silence("button")
-            case Action.CONFIRM:
+            case ButtonAction.CONFIRM:
                 self.session.confirm()
-            case Action.TALK:
+            case ButtonAction.TALK:
                 self.session.wake()
-            case Action.TALK_BEGIN:
+            case ButtonAction.TALK_BEGIN:
                 self.session.wake()
                 self.session.cancel_reply("button")
                 self._sound.hold()
-            case Action.TALK_END:
+            case ButtonAction.TALK_END:
                 self._sound.release()
-            case Action.TELL | Action.SAY_MUTED:
+            case ButtonAction.TELL | ButtonAction.SAY_MUTED:
                 pass  # the event itself makes the sounds
 
     # ── reload ────────────────────────────────────────────────────────────────────────────────

@@ -84,11 +84,11 @@ class DeviceWedged(AudioError):
     """A call into the sound system does not return; its thread was abandoned."""
 
 
-class CaptureLost(AudioError):
+class CaptureFailed(AudioError):
     """The microphone went away or stopped delivering frames."""
 
 
-class PlaybackLost(AudioError):
+class PlaybackFailed(AudioError):
     """The speaker went away or stopped consuming samples."""
 
 

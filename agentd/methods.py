@@ -14,7 +14,7 @@ TEXT = {"text": Param(str, low=1, high=16_384)}
 PERCENT = {"percent": Param(int, low=0, high=100)}
 
 
-class Speaker(Protocol):
+class MethodTarget(Protocol):
     """What the methods need of the daemon."""
 
     session: LiveSession
@@ -31,7 +31,7 @@ class Speaker(Protocol):
         """Take the changed configuration into use; return an empty text, or the problems."""
 
 
-def methods(daemon: Speaker) -> dict[str, Method]:
+def methods(daemon: MethodTarget) -> dict[str, Method]:
     """Return the methods by name."""
     ask = Requests(daemon)
     return {
@@ -53,7 +53,7 @@ def methods(daemon: Speaker) -> dict[str, Method]:
 class Requests:
     """The handlers; each takes checked parameters and returns a plain JSON value."""
 
-    daemon: Speaker
+    daemon: MethodTarget
 
     def status(self, _params: Params) -> object:
         """Tell what the daemon is doing."""

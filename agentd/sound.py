@@ -18,7 +18,7 @@ from agentd.audio.capture import CaptureStats, Microphone
 from agentd.audio.devices import CaptureDevice, PlaybackDevice
 from agentd.audio.echo import policy as echo
 from agentd.audio.echo.canceller import EchoCanceller, EchoStats
-from agentd.audio.echo.half_duplex import Shutter
+from agentd.audio.echo.half_duplex import HalfDuplex
 from agentd.audio.echo.policy import EchoMode, EchoStatus
 from agentd.audio.opening import open_devices
 from agentd.audio.playback import PlaybackStats, Player
@@ -86,7 +86,7 @@ class Sound:
         # Until the canceller is there the gate is shut during replies.
         self._half_duplex = self._plan.mode is not EchoMode.OPEN
         self._tail_s = settings.audio.half_duplex_tail_ms / 1000
-        self._shutter = Shutter()
+        self._shutter = HalfDuplex()
         self._listener = Listener(
             settings.vad,
             emit=outlets.emit,
@@ -144,7 +144,7 @@ class Sound:
         self._canceller = canceller
         self.player.tell_far_end(canceller.played, canceller.torn)
         self._half_duplex = False
-        self._set_shutter(Shutter())
+        self._set_shutter(HalfDuplex())
 
     def _hear(self, frame: Frame) -> None:
         self._listener.hear(self._canceller.clean(frame) if self._canceller else frame)
@@ -174,7 +174,7 @@ class Sound:
         self.player.hush()
         self._set_shutter(self._shutter.hushed(self._clock.monotonic(), self._tail_s))
 
-    def _set_shutter(self, shutter: Shutter) -> None:
+    def _set_shutter(self, shutter: HalfDuplex) -> None:
         self._shutter = shutter
         if shutter.is_shut(self._clock.monotonic()):
             self._listener.shut()

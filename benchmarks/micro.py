@@ -100,9 +100,9 @@ def _level() -> Cost:
 
 
 def _cushion_cost(gain: float, stage: str) -> Cost:
-    from agentd.audio.jitter import Cushion
+    from agentd.audio.jitter import JitterBuffer
 
-    cushion = Cushion(80.0)
+    cushion = JitterBuffer(80.0)
     cushion.set_volume(gain)
     reply = utterance(0, 4.0).pcm
     size = 2 * PERIOD_SAMPLES
@@ -157,13 +157,13 @@ def _sdk_session(socket: _Socket) -> Any:
 
 
 def _uplink() -> Cost:
-    from agentd.live.google.connection import GenaiLink
-    from agentd.live.messages import Audio
+    from agentd.live.google.connection import GenaiConnection
+    from agentd.live.messages import RealtimeAudio
 
     pcm = utterance(0, 4.0).pcm[: MESSAGE_MS * 32]
     socket = _Socket()
-    link: Any = GenaiLink(_sdk_session(socket), socket, None)  # type: ignore[arg-type]
-    message = Audio(pcm)
+    link: Any = GenaiConnection(_sdk_session(socket), socket, None)  # type: ignore[arg-type]
+    message = RealtimeAudio(pcm)
 
     def bare(_: int) -> str:
         data = base64.b64encode(pcm).decode()
@@ -181,14 +181,14 @@ def _uplink() -> Cost:
 
 
 def _downlink() -> Cost:
-    from agentd.live.google.connection import GenaiLink
+    from agentd.live.google.connection import GenaiConnection
 
     data = base64.b64encode(bytes(range(256)) * 7 + bytes(128)).decode()  # 40 ms at 24 kHz
     blob = {"mimeType": "audio/pcm;rate=24000", "data": data}
     parts = [{"inlineData": blob}]
     frame = json.dumps({"serverContent": {"modelTurn": {"role": "model", "parts": parts}}}).encode()
     socket = _Socket(frame)
-    link: Any = GenaiLink(_sdk_session(socket), socket, None)  # type: ignore[arg-type]
+    link: Any = GenaiConnection(_sdk_session(socket), socket, None)  # type: ignore[arg-type]
 
     def bare(_: int) -> bytes:
         parsed = json.loads(frame)

@@ -20,9 +20,9 @@ from agentd.config.files import Loaded, parse
 from agentd.config.settings import Settings
 from agentd.daemon import Daemon, Parts
 from agentd.device.leds import NoLights
-from agentd.errors import CaptureLost, ConfigError, ConfigProblem
+from agentd.errors import CaptureFailed, ConfigError, ConfigProblem
 from agentd.live.commands import SetupPlan
-from agentd.live.connection import Link
+from agentd.live.connection import Connection
 from agentd.service.journal import Journal
 from agentd.service.notify import Notifier
 from agentd.service.outlets import MemoryOutlet
@@ -62,7 +62,7 @@ class NoService:
     async def warm_up(self) -> None:
         """Do nothing."""
 
-    async def connect(self, plan: SetupPlan) -> Link:
+    async def connect(self, plan: SetupPlan) -> Connection:
         """Never come back."""
         del plan
         await asyncio.Event().wait()
@@ -128,7 +128,7 @@ class House:
             case "mute" | "unmute":
                 self.daemon.set_mute(what == "mute", by="control")
             case "unplug":
-                self.microphone.fails_to_open = CaptureLost("the microphone is gone. Plug it in")
+                self.microphone.fails_to_open = CaptureFailed("the microphone is gone. Plug it in")
                 if self.microphone.is_open and not self.microphone.broken:
                     self.microphone.fail(self.microphone.fails_to_open)
             case "plug":

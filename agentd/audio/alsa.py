@@ -39,11 +39,11 @@ from agentd.audio.flatline import is_flat, sounding_channel
 from agentd.clock import Clock
 from agentd.errors import (
     AudioError,
-    CaptureLost,
+    CaptureFailed,
     DeviceBusy,
     DeviceNotFound,
     DeviceWedged,
-    PlaybackLost,
+    PlaybackFailed,
 )
 from agentd.text import counted
 from agentd.waiting import to_its_end
@@ -379,7 +379,7 @@ class AlsaCapture:
         stream = await _open("capture", self.name, formats.CAPTURE_RATE_HZ, channels, on_period)
         try:
             await _ended(stream)
-            raise CaptureLost(f"{self.name} has ended. Check its cable and power")
+            raise CaptureFailed(f"{self.name} has ended. Check its cable and power")
         finally:
             over = True  # one that cannot be closed may still call
             await _close(stream, self.name)
@@ -413,7 +413,7 @@ class AlsaPlayback:
         try:
             latency_s = float(stream.get_output_latency())
             await _ended(stream)
-            raise PlaybackLost(f"{self.name} has ended. Check its cable and power")
+            raise PlaybackFailed(f"{self.name} has ended. Check its cable and power")
         finally:
             over = True
             await _close(stream, self.name)

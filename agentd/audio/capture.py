@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from agentd.audio import flatline, formats
 from agentd.audio.devices import CaptureDevice
-from agentd.audio.flatline import Change, Flatline
+from agentd.audio.flatline import Flatline, SilenceChange
 from agentd.audio.offset import OffsetFilter
 from agentd.audio.opening import open_devices
 from agentd.audio.pace import Pace
-from agentd.audio.supervise import OPENING_S, STALL_S, Supervisor, Trouble
+from agentd.audio.supervise import OPENING_S, STALL_S, DeviceSupervisor, DeviceTrouble
 from agentd.clock import Clock
 from agentd.config.settings import Audio
 from agentd.events import (
@@ -103,9 +103,11 @@ class Microphone:
         self._offset = OffsetFilter()
         self._pace = Pace()
         self._flatline = Flatline()
-        self._doubt: Trouble | None = None  # why the device was closed; until it is proved wrong
+        self._doubt: DeviceTrouble | None = (
+            None  # why the device was closed; until it is proved wrong
+        )
         self._refused = False  # it is being closed
-        self._silence: Trouble | None = None
+        self._silence: DeviceTrouble | None = None
         self._rest = b""
         self._rest_s = 0.0
         self._frames = 0
@@ -115,11 +117,11 @@ class Microphone:
         self._wedged = 0
         self._newest = b""
         self._lost_at_s: float | None = None
-        self._told: Trouble | None = None
+        self._told: DeviceTrouble | None = None
         self._silent = True  # since the start, or since it was opened again
         self._reopened = True
         self._capturing = False
-        self._supervisor = Supervisor(
+        self._supervisor = DeviceSupervisor(
             self._capture,
             clock=clock,
             on_lost=self._device_lost,
@@ -245,9 +247,9 @@ class Microphone:
             self._report_sound(change)
         return formats.amplify(self._offset.clean(raw), self._gain)
 
-    def _report_sound(self, change: Change) -> None:
+    def _report_sound(self, change: SilenceChange) -> None:
         name = self._device.name
-        if change is Change.SOUND:
+        if change is SilenceChange.SOUND:
             self._silence = None
             self._emit(CaptureHeard(device=name))
             return
@@ -266,7 +268,7 @@ class Microphone:
         self._lost_at_s = self._told = None
         self._emit(CaptureBack(device=self._device.name, outage_s=outage_s))
 
-    def _device_lost(self, trouble: Trouble) -> None:
+    def _device_lost(self, trouble: DeviceTrouble) -> None:
         if self._lost_at_s is None:
             self._lost_at_s = self._clock.monotonic()
         if trouble != self._told:

@@ -14,7 +14,7 @@ from agentd.audio.devices import Deliver, Source
 from agentd.audio.resample import Resampler
 from agentd.audio.wav import WavFormat, WavWriter, open_wav, read_header
 from agentd.clock import Clock
-from agentd.errors import CaptureLost
+from agentd.errors import CaptureFailed
 
 PERIOD = formats.PLAYBACK_RATE_HZ * formats.FRAME_MS // 1000
 
@@ -120,7 +120,7 @@ class _Reader:
         try:
             raw = self._file.read(wanted * self._layout.frame_bytes) if wanted else b""
         except OSError as error:
-            raise CaptureLost(f"{self._path}: {error.strerror}. Check its disk") from error
+            raise CaptureFailed(f"{self._path}: {error.strerror}. Check its disk") from error
         self._left = self._left - wanted if raw else 0
         values = formats.to_int16(raw, self._layout.width)
         if self._channel is None:

@@ -11,14 +11,14 @@ from __future__ import annotations
 import enum
 
 from agentd.audio import formats
-from agentd.audio.supervise import Trouble
+from agentd.audio.supervise import DeviceTrouble
 
 NEVER_S = 10.0  # without any sound since it was opened
 ONCE_S = 60.0  # after it had some
 MOST_S = 3600.0
 
 
-class Change(enum.Enum):
+class SilenceChange(enum.Enum):
     """What a frame has changed."""
 
     SILENT = enum.auto()
@@ -36,7 +36,7 @@ def sounding_channel(pcm: bytes, channels: int) -> int | None:
     return next((channel for channel, lane in enumerate(lanes) if not is_flat(lane)), None)
 
 
-def trouble_of(value: int, other_channel: int | None) -> Trouble:
+def trouble_of(value: int, other_channel: int | None) -> DeviceTrouble:
     """Return what to say of a microphone all of whose samples are `value`."""
     what = "digital silence" if value == 0 else f"the same value again and again ({value})"
     if other_channel is not None:
@@ -46,7 +46,7 @@ def trouble_of(value: int, other_channel: int | None) -> Trouble:
             "Switch capture on (`alsamixer -V capture`, Space), check its wiring and "
             "audio.capture_channel, or choose another device from `agentd devices`"
         )
-    return Trouble(f"it delivers {what}", remedy)
+    return DeviceTrouble(f"it delivers {what}", remedy)
 
 
 class Flatline:
@@ -63,7 +63,7 @@ class Flatline:
         """Return for how long there has been no sound."""
         return self._flat * formats.FRAME_S
 
-    def take(self, frame: bytes) -> Change | None:
+    def take(self, frame: bytes) -> SilenceChange | None:
         """Take 20 ms as they came from the device; return what that changes."""
         if not is_flat(frame):
             return self._heard()
@@ -72,14 +72,14 @@ class Flatline:
         if self.silent or self._flat < round(self._patience_s / formats.FRAME_S):
             return None
         self.silent = True
-        return Change.SILENT
+        return SilenceChange.SILENT
 
-    def _heard(self) -> Change | None:
+    def _heard(self) -> SilenceChange | None:
         self._flat = 0
         mistaken, self.silent = self.silent, False
         if mistaken:
             self._patience_s = min(MOST_S, max(ONCE_S, self._patience_s * 2))
-            return Change.SOUND
+            return SilenceChange.SOUND
         self._patience_s = max(ONCE_S, self._patience_s)
         return None
 

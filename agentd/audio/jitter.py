@@ -130,7 +130,7 @@ class _Sound:
     at: int = 0
 
 
-class Cushion:
+class JitterBuffer:
     """Gather replies, hand out periods for the device, and note what is heard.
 
     Not thread-safe; the caller holds a lock when producer and device are different threads.

@@ -8,7 +8,7 @@ which differ by 0.1 % at the most.
 
 from __future__ import annotations
 
-from agentd.audio.supervise import Trouble
+from agentd.audio.supervise import DeviceTrouble
 
 AHEAD_S = 3.0  # so much more than has passed is too much: what a device may hold when it is opened
 TOLERANCE = 0.05  # 44,100 for 48,000 Hz are 9 %
@@ -24,10 +24,10 @@ _REMEDY = (
     "Choose another from `agentd devices`; if it is a name of /etc/asound.conf, see what stands "
     "behind it"
 )
-TOO_FAST = Trouble(
+TOO_FAST = DeviceTrouble(
     "it delivers sound faster than time passes, as ALSA's null does: it has no clock", _REMEDY
 )
-TOO_SLOW = Trouble(
+TOO_SLOW = DeviceTrouble(
     "it delivers less sound than time passes: its clock or its rate is wrong", _REMEDY
 )
 
@@ -35,7 +35,7 @@ TOO_SLOW = Trouble(
 class Pace:
     """Follows one stream from its opening; `doubt` is why it had been closed the last time."""
 
-    def __init__(self, doubt: Trouble | None = None) -> None:
+    def __init__(self, doubt: DeviceTrouble | None = None) -> None:
         slow = doubt is TOO_SLOW
         self._proof_s = WINDOW_S + PROOF_S if slow else PROOF_S
         self._patience = 1 if slow else SLOW_WINDOWS
@@ -53,7 +53,9 @@ class Pace:
         """Return whether it has kept time for long enough to be believed."""
         return self._began_s is not None and self._last_s - self._began_s >= self._proof_s
 
-    def take(self, duration_s: float, arrived_s: float, missing_s: float = 0.0) -> Trouble | None:
+    def take(
+        self, duration_s: float, arrived_s: float, missing_s: float = 0.0
+    ) -> DeviceTrouble | None:
         """Take a period and its arrival; return what is wrong with the device, if anything is.
 
         `missing_s` is what an overrun has cost before it: the device was in time, we were not.
@@ -68,7 +70,7 @@ class Pace:
             duration_s + missing_s, passed_s
         )
 
-    def _is_fast(self, duration_s: float, passed_s: float) -> Trouble | None:
+    def _is_fast(self, duration_s: float, passed_s: float) -> DeviceTrouble | None:
         if passed_s > duration_s + STALL_S:
             self._credit_s = min(CREDIT_S, self._credit_s + passed_s - duration_s)
             self._credit_until_s = self._last_s + CREDIT_KEPT_S
@@ -80,7 +82,7 @@ class Pace:
         self._ahead_s = max(0.0, ahead_s - used_s)
         return TOO_FAST if self._ahead_s > AHEAD_S else None
 
-    def _is_slow(self, duration_s: float, passed_s: float) -> Trouble | None:
+    def _is_slow(self, duration_s: float, passed_s: float) -> DeviceTrouble | None:
         if passed_s > WINDOW_S / 2:  # this process, or the machine, had been stopped
             self._window_s, self._came_s, self._slow = self._last_s, 0.0, 0
             return None

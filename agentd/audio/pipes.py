@@ -24,7 +24,7 @@ from typing import Literal
 from agentd.audio import formats
 from agentd.audio.devices import Deliver, Source
 from agentd.clock import Clock
-from agentd.errors import AudioError, CaptureLost, DeviceNotFound, PlaybackLost
+from agentd.errors import AudioError, CaptureFailed, DeviceNotFound, PlaybackFailed
 
 TICK_S = 0.01
 HASTE = 1.03  # so much faster than time at the most, to work off what has gathered
@@ -79,7 +79,7 @@ def _refusal(path: Path, way: str, error: OSError) -> AudioError:
 
 
 def _nobody_reads(path: Path) -> AudioError:
-    return PlaybackLost(f"pipe:{path}: no program reads from it. Start the one that does")
+    return PlaybackFailed(f"pipe:{path}: no program reads from it. Start the one that does")
 
 
 class Allowance:
@@ -124,7 +124,7 @@ class PipeCapture:
                 if data is not None:
                     seen_s = now_s
                 elif now_s - seen_s >= GONE_S:
-                    raise CaptureLost(
+                    raise CaptureFailed(
                         f"{self.name}: no program writes to it. Start the one that does: int16 "
                         f"mono at {formats.CAPTURE_RATE_HZ} Hz"
                     )
@@ -152,7 +152,7 @@ class PipeCapture:
         except BlockingIOError:
             return b""
         except OSError as error:
-            raise CaptureLost(f"{self.name}: {error.strerror}. Make it anew: mkfifo") from error
+            raise CaptureFailed(f"{self.name}: {error.strerror}. Make it anew: mkfifo") from error
 
 
 class PipePlayback:
@@ -182,7 +182,7 @@ class PipePlayback:
                     allowance.take(len(waiting))
                     waiting, written_s = b"", now_s
                 if now_s - written_s >= STALL_S:
-                    raise PlaybackLost(
+                    raise PlaybackFailed(
                         f"{self.name}: the program that reads from it has stopped. Restart it"
                     )
                 await self._clock.sleep(TICK_S)
@@ -199,7 +199,7 @@ class PipePlayback:
         except BrokenPipeError as error:
             raise _nobody_reads(self._path) from error
         except OSError as error:
-            raise PlaybackLost(f"{self.name}: {error.strerror}. Make it anew: mkfifo") from error
+            raise PlaybackFailed(f"{self.name}: {error.strerror}. Make it anew: mkfifo") from error
         return True
 
 

@@ -16,9 +16,9 @@ from agentd.audio import formats
 from agentd.audio import jitter as notes
 from agentd.audio.devices import PlaybackDevice
 from agentd.audio.echo.playout import PlayoutClock
-from agentd.audio.jitter import Cushion
+from agentd.audio.jitter import JitterBuffer
 from agentd.audio.opening import open_devices
-from agentd.audio.supervise import OPENING_S, STALL_S, Supervisor, Trouble
+from agentd.audio.supervise import OPENING_S, STALL_S, DeviceSupervisor, DeviceTrouble
 from agentd.clock import Clock
 from agentd.config.settings import Audio
 from agentd.events import (
@@ -88,7 +88,7 @@ class Player:
         self._ran_dry = 0  # of the device's count, seen
         self._playout = PlayoutClock()
         self._lock = threading.Lock()
-        self._cushion = Cushion(settings.cushion_ms)
+        self._cushion = JitterBuffer(settings.cushion_ms)
         self._cushion.set_volume(formats.gain_of_percent(settings.volume_percent))
         self._loop: asyncio.AbstractEventLoop | None = None
         self._loop_thread = 0
@@ -96,9 +96,9 @@ class Player:
         self._overflowed_turn: int | None = None
         self._wedged = 0
         self._lost_at_s: float | None = None
-        self._told: Trouble | None = None
+        self._told: DeviceTrouble | None = None
         self._played_ever = False
-        self._supervisor = Supervisor(
+        self._supervisor = DeviceSupervisor(
             self._play,
             clock=clock,
             on_lost=self._device_lost,
@@ -277,7 +277,7 @@ class Player:
         self._lost_at_s = self._told = None
         self._emit(PlaybackBack(device=self._device.name, outage_s=outage_s))
 
-    def _device_lost(self, trouble: Trouble) -> None:
+    def _device_lost(self, trouble: DeviceTrouble) -> None:
         if self._lost_at_s is None:
             self._lost_at_s = self._clock.monotonic()
         if trouble != self._told:

@@ -25,20 +25,20 @@ FAULT_RETRIES_S = (5.0, 15.0, 30.0, 60.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class DeviceTrouble:
     """Why a device does not run; what to do about it stands in the second part."""
 
     cause: str
     remedy: str
 
 
-def trouble_of(error: Exception) -> Trouble:
+def trouble_of(error: Exception) -> DeviceTrouble:
     """Split an error's text into cause and remedy, where the sentence ends."""
     cause, _, remedy = str(error).partition(". ")
-    return Trouble(cause, remedy or "See `agentd doctor`")
+    return DeviceTrouble(cause, remedy or "See `agentd doctor`")
 
 
-class Supervisor:
+class DeviceSupervisor:
     """Runs one device for as long as it is wanted."""
 
     def __init__(
@@ -46,7 +46,7 @@ class Supervisor:
         run_device: Callable[[], Coroutine[Any, Any, None]],
         *,
         clock: Clock,
-        on_lost: Callable[[Trouble], None],
+        on_lost: Callable[[DeviceTrouble], None],
         on_wedged: Callable[[], None],
         stall_s: float = STALL_S,
         opening_s: float = OPENING_S,
@@ -63,7 +63,7 @@ class Supervisor:
         self._stopped = asyncio.Event()
         self._stopped.set()
         self._beats = 0
-        self._fault: Trouble | None = None
+        self._fault: DeviceTrouble | None = None
         self._faults = 0  # in a row
 
     def beat(self) -> None:
@@ -80,7 +80,7 @@ class Supervisor:
         self._unwanted.clear()
         self._wanted.set()
 
-    def fail(self, trouble: Trouble) -> None:
+    def fail(self, trouble: DeviceTrouble) -> None:
         """Close the device, which runs but not as it should; it is tried again, ever less often."""
         if self._fault is None and not self._stopped.is_set():
             self._fault = trouble
@@ -128,7 +128,7 @@ class Supervisor:
             self._unwanted.clear()
         return True
 
-    async def _attend(self) -> Trouble | None:
+    async def _attend(self) -> DeviceTrouble | None:
         """Run the device once; return why it ended, or None if that was wanted."""
         device = asyncio.create_task(self._run_device())
         unwanted = asyncio.create_task(self._unwanted.wait())
@@ -148,11 +148,11 @@ class Supervisor:
             return trouble_of(outcome)
         if outcome is not None:
             raise outcome
-        return Trouble("the device has ended", "agentd reopens it")
+        return DeviceTrouble("the device has ended", "agentd reopens it")
 
     async def _watch(
         self, device: asyncio.Task[None], unwanted: asyncio.Task[Literal[True]]
-    ) -> Trouble | None:
+    ) -> DeviceTrouble | None:
         """Wait until the device ends, is unwanted, or shows no life; say why it must be reopened.
 
         An error of the device's own is left to the caller.
@@ -171,7 +171,7 @@ class Supervisor:
             elif time_s() - since_s < look_s + LATE_S:
                 quiet += 1
             if quiet == LOOKS:
-                return Trouble(
+                return DeviceTrouble(
                     f"no sign of life for {patience_s:.0f} s",
                     "agentd reopens it; if this goes on, replug it or check its power supply",
                 )

@@ -154,9 +154,9 @@ def unit_lines(shown: str) -> Iterator[str]:
 
 
 def _examine(loaded: Loaded) -> list[f.Finding]:
-    from agentd.doctor.examine import Examination, Machine
+    from agentd.doctor.examine import Examination, Host
 
-    found = Examination(loaded.settings, Machine(), lambda _finding: None)
+    found = Examination(loaded.settings, Host(), lambda _finding: None)
     return asyncio.run(found.run())
 
 
@@ -166,9 +166,9 @@ def _status() -> object:
 
 
 def _state_directory() -> Path:
-    from agentd.doctor.examine import Machine
+    from agentd.doctor.examine import Host
 
-    return Machine().state_directory()
+    return Host().state_directory()
 
 
 @dataclass(frozen=True, slots=True)

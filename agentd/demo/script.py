@@ -29,7 +29,7 @@ class Line:
         return ", ".join(name.replace("_", " ").lower() for name in self.sounds).capitalize()
 
 
-class Trouble(enum.Enum):
+class StagedFault(enum.Enum):
     """What the emulated service or the network does to the conversation."""
 
     GO_AWAY = "the service announces the end of the connection"
@@ -41,7 +41,7 @@ class Mishap:
     """Trouble at a moment."""
 
     at_s: float
-    trouble: Trouble
+    trouble: StagedFault
 
 
 GO_AWAY_TIME_LEFT_S = 9.0
@@ -56,6 +56,6 @@ LINES = (
 )
 
 MISHAPS = (
-    Mishap(14.7, Trouble.GO_AWAY),
-    Mishap(23.8, Trouble.CUT),
+    Mishap(14.7, StagedFault.GO_AWAY),
+    Mishap(23.8, StagedFault.CUT),
 )

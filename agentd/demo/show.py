@@ -169,7 +169,7 @@ class Show:
         for mishap in script.MISHAPS:
             await self._clock.sleep(mishap.at_s - self._now_s())
             self._screen.line(self._now_s(), "mishap", mishap.trouble.value, "yellow")
-            if mishap.trouble is script.Trouble.GO_AWAY:
+            if mishap.trouble is script.StagedFault.GO_AWAY:
                 emulator.faults.go_away(script.GO_AWAY_TIME_LEFT_S)
             else:
                 emulator.faults.reset()

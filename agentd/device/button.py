@@ -12,7 +12,7 @@ from typing import Any
 
 from agentd.clock import Clock
 from agentd.config.settings import GpioPins
-from agentd.device.gestures import Action, Gesture, Recogniser, decide
+from agentd.device.gestures import ButtonAction, Gesture, Recogniser, decide
 from agentd.device.gpio import attempt, open_factory
 from agentd.device.state import Facts
 from agentd.events import ButtonUsed, Emit
@@ -90,7 +90,7 @@ class Button:
         *,
         clock: Clock,
         facts: Callable[[], Facts],
-        act: Callable[[Action], None],
+        act: Callable[[ButtonAction], None],
         emit: Emit,
     ) -> None:
         self._pins = pins

@@ -25,7 +25,7 @@ LONG_AGO = -math.inf
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class PastFailure:
     """Something went wrong once and is over."""
 
     cause: str
@@ -64,7 +64,7 @@ class Facts:
     volume_percent: int | None = None
     volume_until_s: float = LONG_AGO
     ringing_since_s: float | None = None
-    failure: Failure | None = None
+    failure: PastFailure | None = None
     thinking: Spell | None = None
     speaking: Spell | None = None
     follow_up_until_s: float = LONG_AGO
@@ -338,7 +338,7 @@ def _link_changed(facts: Facts, event: e.LinkChanged, now: float) -> Facts:
 
 
 def _failed(facts: Facts, cause: str, now: float) -> Facts:
-    return replace(facts, failure=Failure(cause, now, now + FAILED_S))
+    return replace(facts, failure=PastFailure(cause, now, now + FAILED_S))
 
 
 def _waiting(facts: Facts, now: float) -> Facts:

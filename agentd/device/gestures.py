@@ -30,7 +30,7 @@ class Gesture(enum.Enum):
     HOLD = "hold"  # still down after `HOLD_S`
 
 
-class Action(enum.Enum):
+class ButtonAction(enum.Enum):
     """What the device is to do about it."""
 
     TALK = "talk"  # listen now: reconnect, open the window, say so by light
@@ -89,7 +89,7 @@ def _released(
     return Recogniser(tapped_at_s=now), (Gesture.RELEASE, Gesture.TAP)
 
 
-def decide(gesture: Gesture, facts: Facts, now: float, mode: ButtonMode) -> Action | None:
+def decide(gesture: Gesture, facts: Facts, now: float, mode: ButtonMode) -> ButtonAction | None:
     """Return what `gesture` means now; None: nothing.
 
     Whatever is on top comes first: a ringing alarm is silenced before anything else is thought of,
@@ -100,32 +100,32 @@ def decide(gesture: Gesture, facts: Facts, now: float, mode: ButtonMode) -> Acti
     if gesture is Gesture.TAP:
         return _tap(facts, now)
     if gesture is Gesture.HOLD:
-        return Action.UNMUTE if facts.muted else Action.MUTE
-    return Action.TELL if gesture is Gesture.DOUBLE_TAP else None
+        return ButtonAction.UNMUTE if facts.muted else ButtonAction.MUTE
+    return ButtonAction.TELL if gesture is Gesture.DOUBLE_TAP else None
 
 
-def _push_to_talk(gesture: Gesture, facts: Facts, now: float) -> Action | None:
+def _push_to_talk(gesture: Gesture, facts: Facts, now: float) -> ButtonAction | None:
     if gesture is Gesture.RELEASE:
-        return Action.TALK_END
+        return ButtonAction.TALK_END
     if gesture is Gesture.DOUBLE_TAP:
         # a press alone is how one speaks, also to say no
-        return Action.CONFIRM if facts.confirms(now) else Action.TELL
+        return ButtonAction.CONFIRM if facts.confirms(now) else ButtonAction.TELL
     if gesture is not Gesture.PRESS:
         return None
-    return _before_talk(facts) or Action.TALK_BEGIN
+    return _before_talk(facts) or ButtonAction.TALK_BEGIN
 
 
-def _tap(facts: Facts, now: float) -> Action:
+def _tap(facts: Facts, now: float) -> ButtonAction:
     busy = (DeviceState.THINKING, DeviceState.SPEAKING)
     if facts.speaking is not None or derive(facts, now).state in busy:
         # also the question itself: whoever stops it has not said yes to it
-        return _before_talk(replace(facts, muted_by="")) or Action.STOP_REPLY
+        return _before_talk(replace(facts, muted_by="")) or ButtonAction.STOP_REPLY
     if facts.ringing_since_s is None and facts.confirms(now):
-        return Action.CONFIRM
-    return _before_talk(facts) or Action.TALK
+        return ButtonAction.CONFIRM
+    return _before_talk(facts) or ButtonAction.TALK
 
 
-def _before_talk(facts: Facts) -> Action | None:
+def _before_talk(facts: Facts) -> ButtonAction | None:
     if facts.ringing_since_s is not None:
-        return Action.SILENCE
-    return Action.SAY_MUTED if facts.muted else None
+        return ButtonAction.SILENCE
+    return ButtonAction.SAY_MUTED if facts.muted else None

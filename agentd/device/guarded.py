@@ -18,7 +18,7 @@ FREE_CANCELS = 2  # within a minute, one at a time; more are as good as all
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class GuardContext:
     """What the device is like when the model calls."""
 
     muted: bool
@@ -47,15 +47,15 @@ def to_cancel(args: Mapping[str, Any]) -> tuple[int | None, str, str]:
     )
 
 
-def _forget(_args: Mapping[str, Any], _scene: Scene) -> str:
+def _forget(_args: Mapping[str, Any], _scene: GuardContext) -> str:
     return "delete this conversation and what the speaker has kept of it"
 
 
-def _mute(_args: Mapping[str, Any], scene: Scene) -> str:
+def _mute(_args: Mapping[str, Any], scene: GuardContext) -> str:
     return "" if scene.muted else "close the microphone, which only a hand can open again"
 
 
-def _cancel(args: Mapping[str, Any], scene: Scene) -> str:
+def _cancel(args: Mapping[str, Any], scene: GuardContext) -> str:
     entries = scene.schedule.entries
     if args.get("all") is True:
         return "cancel all timers and alarms" if entries else ""
@@ -68,7 +68,7 @@ def _cancel(args: Mapping[str, Any], scene: Scene) -> str:
     return "cancel one more timer or alarm" if scene.cancelled_lately >= FREE_CANCELS else ""
 
 
-def _volume(args: Mapping[str, Any], scene: Scene) -> str:
+def _volume(args: Mapping[str, Any], scene: GuardContext) -> str:
     wanted = volume_wanted(args, scene.volume_percent)
     if wanted is None or scene.loud_percent is None:
         return ""
@@ -77,7 +77,7 @@ def _volume(args: Mapping[str, Any], scene: Scene) -> str:
     return f"set the volume to {wanted} percent, in quiet hours"
 
 
-QUESTIONS: Mapping[str, Callable[[Mapping[str, Any], Scene], str]] = {
+QUESTIONS: Mapping[str, Callable[[Mapping[str, Any], GuardContext], str]] = {
     "forget_conversation": _forget,
     "mute_microphone": _mute,
     "cancel_timer": _cancel,
@@ -96,7 +96,7 @@ PER_MINUTE: Mapping[str, int] = {
 }
 
 
-def question(name: str, args: Mapping[str, Any], scene: Scene) -> str:
+def question(name: str, args: Mapping[str, Any], scene: GuardContext) -> str:
     """Return what a person must have confirmed before `name` is run; empty: nothing."""
     row = QUESTIONS.get(name)
     return "" if row is None else row(args, scene)

@@ -20,7 +20,7 @@ SWITCH = "switch"
 MAY_UNMUTE = frozenset({SWITCH, "button", "control"})
 
 
-class Store(Protocol):
+class MuteStore(Protocol):
     """What the state directory offers (`agentd.state.store.StateStore`)."""
 
     def read(self, name: str) -> Mapping[str, object] | None:
@@ -69,7 +69,7 @@ def at_start(saved_by: str, switch_closed: bool | None) -> MuteState:
 class Mute:
     """The owner of the mute state. `apply` closes (True) or opens (False) capture."""
 
-    def __init__(self, *, store: Store, emit: Emit, apply: Callable[[bool], None]) -> None:
+    def __init__(self, *, store: MuteStore, emit: Emit, apply: Callable[[bool], None]) -> None:
         self._store = store
         self._emit = emit
         self._apply = apply

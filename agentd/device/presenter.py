@@ -20,7 +20,7 @@ from agentd.waiting import wait_for_event
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class Presentation:
     """What observers get when the state or its cause moved, or an event touched the facts."""
 
     before: Derived
@@ -30,7 +30,7 @@ class Change:
     now_s: float
 
 
-Observer = Callable[[Change], None]
+Observer = Callable[[Presentation], None]
 
 
 class Presenter:
@@ -78,7 +78,7 @@ class Presenter:
         return self._since_s
 
     def observe(self, observer: Observer) -> None:
-        """Call `observer` with every `Change` from now on."""
+        """Call `observer` with every `Presentation` from now on."""
         self._observers.append(observer)
 
     def set_lights(self, make: Callable[[], Lights], brightness: float) -> None:
@@ -129,7 +129,7 @@ class Presenter:
             self._emit(StateChanged(before=before.state.value, after=after.state.value))
         if event is not None or moved or after.cause != before.cause:
             for observer in self._observers:
-                observer(Change(before, after, self._facts, event, now))
+                observer(Presentation(before, after, self._facts, event, now))
 
     def _restarts(self, event: Event | None) -> bool:
         """Return whether `event` begins the pattern anew: volume turned further, failed again."""

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from agentd.clock import Clock
 from agentd.device.facts import RINGING_MAX_S
-from agentd.device.mute import Store
-from agentd.device.timers import Entry, Now, Schedule, load
+from agentd.device.mute import MuteStore
+from agentd.device.timers import Now, Schedule, TimerEntry, load
 from agentd.events import (
     Emit,
     RingEnded,
@@ -42,7 +42,7 @@ class Ringer:
         self,
         *,
         clock: Clock,
-        store: Store,
+        store: MuteStore,
         emit: Emit,
         boot: str | None = None,
         timezone: tzinfo | None = None,
@@ -53,7 +53,7 @@ class Ringer:
         self._boot = boot_id() if boot is None else boot
         self._timezone = timezone
         self._schedule = load(store.read(DOCUMENT)).seen(self.now())
-        self._ringing: tuple[Entry, ...] = ()
+        self._ringing: tuple[TimerEntry, ...] = ()
         self._rings_until_s = 0.0
         self._moved = asyncio.Event()
 
@@ -63,7 +63,7 @@ class Ringer:
         return self._schedule
 
     @property
-    def ringing(self) -> tuple[Entry, ...]:
+    def ringing(self) -> tuple[TimerEntry, ...]:
         """Return what rings now."""
         return self._ringing
 
@@ -77,13 +77,13 @@ class Ringer:
         wall = self._clock.wall()
         return Now(self._clock.monotonic(), wall.unix_s, wall.synchronised, self._boot)
 
-    def set_timer(self, length_s: float, label: str = "") -> Entry:
+    def set_timer(self, length_s: float, label: str = "") -> TimerEntry:
         """Set a timer; raise `TimerError` with a sentence if that makes no sense."""
         schedule, entry = self._schedule.set_timer(length_s, label, self.now())
         self._tell_set(schedule, entry)
         return entry
 
-    def set_alarm(self, at: str, repeat: str = "once", label: str = "") -> Entry:
+    def set_alarm(self, at: str, repeat: str = "once", label: str = "") -> TimerEntry:
         """Set an alarm; raise `TimerError` with a sentence if that makes no sense."""
         now = self.now()
         schedule, entry = self._schedule.set_alarm(at, repeat, label, now, self._timezone)
@@ -92,7 +92,7 @@ class Ringer:
 
     def cancel(
         self, number: int | None = None, label: str = "", kind: str = "", *, every: bool = False
-    ) -> list[Entry]:
+    ) -> list[TimerEntry]:
         """Cancel what matches; raise `TimerError` if nothing does or it is not clear what."""
         if every:
             schedule, gone = self._schedule.cancel_all()
@@ -139,7 +139,7 @@ class Ringer:
             waits_s.append(max(0.0, self._rings_until_s - self._clock.monotonic()))
         return min((wait_s for wait_s in waits_s if wait_s is not None), default=None)
 
-    def _tell_set(self, schedule: Schedule, entry: Entry) -> None:
+    def _tell_set(self, schedule: Schedule, entry: TimerEntry) -> None:
         in_s = schedule.left_s(entry, self.now()) or 0.0
         self._become(schedule)
         self._emit(TimerSet(kind=entry.kind, number=entry.number, in_s=in_s))

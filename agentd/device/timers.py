@@ -46,7 +46,7 @@ class Now:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class TimerEntry:
     """One timer or alarm."""
 
     number: int
@@ -65,7 +65,7 @@ class Entry:
 class Due:
     """An entry whose time has come; `late_s` above `LATE_MAX_S` means missed."""
 
-    entry: Entry
+    entry: TimerEntry
     late_s: float
 
     @property
@@ -78,14 +78,14 @@ class Due:
 class Schedule:
     """All timers and alarms. Every method returns the next schedule."""
 
-    entries: tuple[Entry, ...] = ()
+    entries: tuple[TimerEntry, ...] = ()
     last_number: int = 0
     offset_s: float | None = None  # wall minus monotonic time when last synchronised, in `boot`
     boot: str = ""
 
     # ── setting and cancelling ────────────────────────────────────────────────────────────────
 
-    def set_timer(self, length_s: float, label: str, now: Now) -> tuple[Schedule, Entry]:
+    def set_timer(self, length_s: float, label: str, now: Now) -> tuple[Schedule, TimerEntry]:
         """Add a timer.
 
         Raises:
@@ -95,7 +95,7 @@ class Schedule:
             raise TimerError("A timer needs at least one second")
         if length_s > LONGEST_S:
             raise TimerError("A timer can run for seven days at most; set an alarm instead")
-        entry = Entry(
+        entry = TimerEntry(
             number=self.last_number + 1,
             kind=TIMER,
             label=_clean(label),
@@ -109,7 +109,7 @@ class Schedule:
 
     def set_alarm(
         self, at: str, repeat: str, label: str, now: Now, zone: tzinfo | None
-    ) -> tuple[Schedule, Entry]:
+    ) -> tuple[Schedule, TimerEntry]:
         """Add an alarm at the next "HH:MM" on the local clock.
 
         Raises:
@@ -121,7 +121,7 @@ class Schedule:
         if not self.knows_the_time(now):
             raise TimerError("I do not know what time it is yet, so I cannot set an alarm")
         wall_s = self.wall_s(now)
-        entry = Entry(
+        entry = TimerEntry(
             number=self.last_number + 1,
             kind=ALARM,
             label=_clean(label),
@@ -133,7 +133,9 @@ class Schedule:
         )
         return self._add(entry), entry
 
-    def cancel(self, number: int | None, label: str, kind: str) -> tuple[Schedule, list[Entry]]:
+    def cancel(
+        self, number: int | None, label: str, kind: str
+    ) -> tuple[Schedule, list[TimerEntry]]:
         """Remove the entries that match what was said; without any hint, the only one there is.
 
         Raises:
@@ -150,11 +152,11 @@ class Schedule:
         kept = tuple(entry for entry in self.entries if entry.number not in gone)
         return replace(self, entries=kept), found
 
-    def cancel_all(self) -> tuple[Schedule, list[Entry]]:
+    def cancel_all(self) -> tuple[Schedule, list[TimerEntry]]:
         """Remove everything."""
         return replace(self, entries=()), list(self.entries)
 
-    def _add(self, entry: Entry) -> Schedule:
+    def _add(self, entry: TimerEntry) -> Schedule:
         if len(self.entries) >= MAX_ENTRIES:
             raise TimerError(f"There are {MAX_ENTRIES} timers and alarms already; cancel one first")
         return replace(self, entries=(*self.entries, entry), last_number=entry.number)
@@ -180,7 +182,7 @@ class Schedule:
         latest = max((entry.created_unix_s for entry in self.entries), default=0.0)
         return now.unix_s >= max(latest, _BUILD_UNIX_S)
 
-    def left_s(self, entry: Entry, now: Now) -> float | None:
+    def left_s(self, entry: TimerEntry, now: Now) -> float | None:
         """Return the seconds until `entry` is due; None while that cannot be known."""
         if entry.kind == TIMER and entry.boot == now.boot:
             return entry.due_mono_s - now.mono_s
@@ -193,7 +195,7 @@ class Schedule:
     def take_due(self, now: Now, zone: tzinfo | None) -> tuple[Schedule, list[Due]]:
         """Take out what is due; repeating alarms move on to their next time."""
         schedule = self.seen(now)
-        kept: list[Entry] = []
+        kept: list[TimerEntry] = []
         due: list[Due] = []
         for entry in schedule.entries:
             anchored = _anchored(entry, schedule.left_s(entry, now), now)
@@ -244,11 +246,11 @@ def load(document: Mapping[str, object] | None) -> Schedule:
     return Schedule(entries, max(last, saved) if isinstance(saved, int) else last)
 
 
-def _entry(item: object) -> Entry | None:
+def _entry(item: object) -> TimerEntry | None:
     if not isinstance(item, dict):
         return None
     try:
-        entry = Entry(
+        entry = TimerEntry(
             number=int(item["number"]),
             kind=str(item["kind"]),
             label=_clean(str(item["label"])),
@@ -268,7 +270,7 @@ def _entry(item: object) -> Entry | None:
     return entry if sane and mono_fits and all(map(math.isfinite, numbers)) else None
 
 
-def _anchored(entry: Entry, left_s: float | None, now: Now) -> Entry:
+def _anchored(entry: TimerEntry, left_s: float | None, now: Now) -> TimerEntry:
     """Tie a timer to this boot's monotonic clock, and its wall times to the right wall clock."""
     if entry.kind == ALARM or left_s is None:
         return entry
@@ -309,7 +311,7 @@ def next_occurrence(
     raise AssertionError("one of nine days has such a moment")  # pragma: no cover
 
 
-def _repeated(entry: Entry, wall_s: float, zone: tzinfo | None) -> Entry:
+def _repeated(entry: TimerEntry, wall_s: float, zone: tzinfo | None) -> TimerEntry:
     local = datetime.fromtimestamp(entry.due_unix_s, zone)
     after_s = max(wall_s, entry.due_unix_s)
     due_s = next_occurrence(after_s, local.hour, local.minute, entry.repeat, zone)
@@ -323,7 +325,7 @@ def _time_of_day(text: str) -> tuple[int, int]:
     raise TimerError("An alarm needs a time of day between 00:00 and 23:59")
 
 
-def _matches(entry: Entry, number: int | None, label: str, kind: str) -> bool:
+def _matches(entry: TimerEntry, number: int | None, label: str, kind: str) -> bool:
     if number is not None and entry.number != number:
         return False
     if kind and entry.kind != kind:

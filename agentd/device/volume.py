@@ -20,7 +20,7 @@ from typing import Protocol
 from agentd.audio.cards import pcm_of
 from agentd.clock import Clock
 from agentd.device.guarded import STEP_PERCENT
-from agentd.device.mute import Store
+from agentd.device.mute import MuteStore
 from agentd.errors import AudioError
 from agentd.events import Emit, VolumeChanged
 
@@ -192,7 +192,7 @@ class Volume:
         *,
         control: Control,
         fallback: Control,
-        store: Store,
+        store: MuteStore,
         emit: Emit,
         default_percent: int,
         clock: Clock,

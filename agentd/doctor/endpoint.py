@@ -18,7 +18,7 @@ from agentd.config.settings import Settings
 from agentd.doctor.findings import Finding, fail, ok, skipped, warn
 from agentd.live.causes import BY_NAME
 from agentd.live.commands import SetupPlan
-from agentd.live.connection import Connector, LinkFailed
+from agentd.live.connection import ConnectionFailed, Connector
 from agentd.live.failures import Failure, Kind, Phase, Verdict, classify
 from agentd.live.google.connector import HAPPY_EYEBALLS_DELAY_S, endpoint, host_of, proxy_of, way
 from agentd.net.trust import TrustError, directory_trouble, tls_context
@@ -82,7 +82,7 @@ def check_environment(settings: Settings) -> list[Finding]:
     found = []
     try:
         proxy = way(settings)
-    except LinkFailed as error:
+    except ConnectionFailed as error:
         check = "proxy" if error.failure.phase is Phase.PROXY else "dns"
         found.append(found_by(check, target, error.failure, error.failure.reason))
     else:
@@ -276,10 +276,10 @@ async def check_session(settings: Settings, connector: Connector, wall: WallTime
     """Set a session up for real, and close it again."""
     plan = SetupPlan(settings, None, settings.live.system_instruction, initial_history=False)
     try:
-        link = await connector.connect(plan)
-    except LinkFailed as error:
+        connection = await connector.connect(plan)
+    except ConnectionFailed as error:
         return judge_session(settings, error.failure, wall)
-    await link.close()
+    await connection.close()
     return ok("session", f"{settings.live.model} accepted key and setup")
 
 

@@ -49,7 +49,7 @@ def find_credentials_for(environ: Mapping[str, str]) -> Connector:
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
+class Host:
     """Everything that is looked at; tests replace what a test machine does not have."""
 
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
@@ -76,7 +76,7 @@ class Machine:
 class Examination:
     """One run of all checks; `tell` hears of each finding as it comes."""
 
-    def __init__(self, settings: Settings, machine: Machine, tell: Tell) -> None:
+    def __init__(self, settings: Settings, machine: Host, tell: Tell) -> None:
         self._settings = settings
         self._machine = machine
         self._tell = tell

@@ -15,7 +15,7 @@ from agentd.audio.offset import OffsetFilter
 from agentd.config.settings import Audio, Vad
 from agentd.doctor.findings import Finding, fail, ok, skipped, warn
 from agentd.doctor.live import OFFSET_PERCENT
-from agentd.doctor.room import DeviceTrouble
+from agentd.doctor.room import RoomTrouble
 from agentd.doctor.sweep import Echo
 from agentd.events import Frame, Speech, UtteranceEnded, UtteranceStarted
 from agentd.vad.listener import Listener
@@ -38,7 +38,7 @@ def judge_device(
     check: str,
     key: str,
     name: str,
-    trouble: DeviceTrouble | None,
+    trouble: RoomTrouble | None,
     *,
     choices: Sequence[DeviceInfo] = (),
     holders: Sequence[str] = (),

@@ -12,7 +12,7 @@ from pathlib import Path
 from agentd.audio.alsa import silence_libraries
 from agentd.config.files import Loaded, load
 from agentd.doctor import findings as f
-from agentd.doctor.examine import Examination, Machine
+from agentd.doctor.examine import Examination, Host
 from agentd.errors import ConfigError, ControlError
 from agentd.service.client import ControlClient, socket_path
 from agentd.text import json_text
@@ -42,7 +42,7 @@ def main(arguments: argparse.Namespace) -> int:
 def _examine(
     loaded: Loaded, tell: Callable[[f.Finding], None], *, loopback: bool
 ) -> list[f.Finding]:
-    machine = Machine()
+    machine = Host()
     if not loopback:
         return asyncio.run(Examination(loaded.settings, machine, tell).run())
     if _daemon_runs():

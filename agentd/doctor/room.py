@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from agentd.audio import formats
 from agentd.audio.devices import CaptureDevice, PlaybackDevice
 from agentd.audio.pace import TOO_FAST, TOO_SLOW
-from agentd.audio.supervise import Trouble, trouble_of
+from agentd.audio.supervise import DeviceTrouble, trouble_of
 from agentd.clock import Clock
 from agentd.doctor import sweep
 from agentd.errors import AudioError, DeviceBusy
@@ -26,7 +26,7 @@ _AFTER = round(AFTER_S * formats.CAPTURE_RATE_HZ)
 
 
 @dataclass(frozen=True, slots=True)
-class DeviceTrouble:
+class RoomTrouble:
     """Why a device does not work."""
 
     cause: str
@@ -38,18 +38,18 @@ class DeviceTrouble:
 class Room:
     """What was heard, and whether the speaker took its samples."""
 
-    microphone: DeviceTrouble | None
-    speaker: DeviceTrouble | None
+    microphone: RoomTrouble | None
+    speaker: RoomTrouble | None
     quiet: bytes = b""  # int16 mono 16 kHz, before anything was played
     after_sweeps: tuple[bytes, ...] = ()  # each from the moment at which a sweep was written
     overruns: int = 0
     other_channel: int | None = None  # has sound, while the chosen one has none
 
 
-def device_trouble(error: AudioError) -> DeviceTrouble:
+def device_trouble(error: AudioError) -> RoomTrouble:
     """Return an error of a device as cause and remedy."""
-    told: Trouble = trouble_of(error)
-    return DeviceTrouble(told.cause, told.remedy, isinstance(error, DeviceBusy))
+    told: DeviceTrouble = trouble_of(error)
+    return RoomTrouble(told.cause, told.remedy, isinstance(error, DeviceBusy))
 
 
 @dataclass(slots=True)
@@ -86,7 +86,7 @@ class _Ear:
         """Return how much has been heard."""
         return len(self.pcm) / 2 / formats.CAPTURE_RATE_HZ
 
-    def judge_pace(self) -> DeviceTrouble | None:
+    def judge_pace(self) -> RoomTrouble | None:
         """Return what is wrong if the sound since it settled took another time than its own."""
         if self.settled is None:
             return None
@@ -95,7 +95,7 @@ class _Ear:
         if came_s <= FASTEST * took_s and came_s >= SLOWEST * took_s:
             return None
         found = TOO_FAST if came_s > took_s else TOO_SLOW
-        return DeviceTrouble(found.cause, found.remedy)
+        return RoomTrouble(found.cause, found.remedy)
 
     def after(self, at_s: float) -> bytes:
         """Return what was taken from a moment on, for as long as a sweep is waited for."""
@@ -166,7 +166,7 @@ async def listen(
     return Room(microphone, speaker, quiet, after, ear.overruns, other_channel)
 
 
-async def _sweep(ear: _Ear, mouth: _Mouth, hearing: asyncio.Task[None]) -> DeviceTrouble | None:
+async def _sweep(ear: _Ear, mouth: _Mouth, hearing: asyncio.Task[None]) -> RoomTrouble | None:
     """Play the sweeps and hear what comes of them; return why the microphone stopped, if it did."""
     for _ in range(SWEEPS):
         mouth.play(formats.to_pcm(sweep.sweep(formats.PLAYBACK_RATE_HZ)))
@@ -178,7 +178,7 @@ async def _sweep(ear: _Ear, mouth: _Mouth, hearing: asyncio.Task[None]) -> Devic
 
 async def _until(
     fact: object, device: asyncio.Task[None], patience_s: float, otherwise: str
-) -> DeviceTrouble | None:
+) -> RoomTrouble | None:
     """Wait for a fact while a device runs; return why it did not come."""
     waiter = asyncio.ensure_future(fact)  # type: ignore[call-overload]
     try:
@@ -193,8 +193,8 @@ async def _until(
                 return device_trouble(error)
             if error is not None:
                 raise error
-            return DeviceTrouble("it has ended by itself", "Check its cable and power")
-        return DeviceTrouble(
+            return RoomTrouble("it has ended by itself", "Check its cable and power")
+        return RoomTrouble(
             f"it opens, but {otherwise} within {patience_s:.0f} s",
             "Replug it or restart its sound server; if that does not help choose another from "
             "`agentd devices`",

@@ -16,7 +16,7 @@ SHORT_INTERVAL_S = 60.0
 CALM_S = 30.0
 
 
-class Action(enum.Enum):
+class Handling(enum.Enum):
     """What to do about a failure."""
 
     RETRY = "retry"  # dial again with the same handle, by backoff
@@ -47,7 +47,7 @@ class Cause:
 
     name: str
     meaning: str
-    action: Action
+    action: Handling
     remedy: str
     own: str = ""  # the remedy where live.base_url or a variable names the endpoint
     check: Check = Check.SESSION
@@ -94,7 +94,7 @@ SETUP_REMEDIES = {
 }
 """What to do about "setup refused" when the service's words (lower case) name the setting."""
 
-_R, _X, _Q, _F = Action.RETRY, Action.RESET, Action.QUOTA, Action.FATAL
+_R, _X, _Q, _F = Handling.RETRY, Handling.RESET, Handling.QUOTA, Handling.FATAL
 _LONG, _SHORT = FATAL_INTERVAL_S, SHORT_INTERVAL_S
 
 CAUSES: tuple[Cause, ...] = (
@@ -454,11 +454,11 @@ def voice_of(name: str, otherwise: str = "reconnecting") -> str:
 
 def policy_text(cause: Cause) -> str:
     """Return when it is dialled again, for people."""
-    if cause.action is Action.RESET:
+    if cause.action is Handling.RESET:
         return "at once, without the handle"
-    if cause.action is Action.QUOTA:
+    if cause.action is Handling.QUOTA:
         return "after 5 s at least, up to 5 min"
-    if cause.action is Action.FATAL:
+    if cause.action is Handling.FATAL:
         return f"every {_interval(cause.interval_s)}, and on reload"
     if cause.interval_s:
         return f"after {_interval(cause.interval_s)} at least"

@@ -216,7 +216,7 @@ class EmitInLine:
 
 
 @dataclass(frozen=True, slots=True)
-class Store:
+class StoreDocument:
     """Write a document, or delete it when it is None; tell `stored` once it is on disk."""
 
     name: str
@@ -282,7 +282,7 @@ Command = (
     | Deliver
     | Emit
     | EmitInLine
-    | Store
+    | StoreDocument
     | PutAside
     | SetTimer
     | CancelTimer

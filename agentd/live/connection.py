@@ -16,7 +16,7 @@ from agentd.live.failures import Failure, Kind, Phase
 from agentd.live.messages import ClientMessage, ServerMessage
 
 
-class LinkFailed(LiveError):
+class ConnectionFailed(LiveError):
     """A dial failed or a connection ended."""
 
     def __init__(self, failure: Failure) -> None:
@@ -27,7 +27,7 @@ class LinkFailed(LiveError):
         self.failure = failure
 
 
-class Link(Protocol):
+class Connection(Protocol):
     """An open connection whose setup is complete."""
 
     @property
@@ -42,14 +42,14 @@ class Link(Protocol):
         """Send one message; waits while the socket is full.
 
         Raises:
-            LinkFailed: the connection is gone.
+            ConnectionFailed: the connection is gone.
         """
 
     async def receive(self) -> ServerMessage:
         """Return the next frame; frames that cannot be used come with `problem` set.
 
         Raises:
-            LinkFailed: the connection is gone.
+            ConnectionFailed: the connection is gone.
         """
 
     async def close(self) -> None:
@@ -65,20 +65,20 @@ class Connector(Protocol):
     async def warm_up(self) -> None:
         """Do what takes long and needs no network, off the loop (importing the SDK)."""
 
-    async def connect(self, plan: SetupPlan) -> Link:
+    async def connect(self, plan: SetupPlan) -> Connection:
         """Dial and set up; returns when setupComplete has come.
 
         Cancelling drops the transport at once.
 
         Raises:
-            LinkFailed: it did not work; the failure says how far it came.
+            ConnectionFailed: it did not work; the failure says how far it came.
         """
 
 
 CLOSED_BY_US = Failure(Phase.LIVE, Kind.LOCAL)
 
 
-class FakeLink:
+class FakeConnection:
     """A connection in memory; `deliver` and `fail` play the peer."""
 
     def __init__(self, plan: SetupPlan) -> None:
@@ -106,7 +106,7 @@ class FakeLink:
     async def send(self, message: ClientMessage) -> None:
         """Keep the message."""
         if self.aborted or self.closed:
-            raise LinkFailed(CLOSED_BY_US)
+            raise ConnectionFailed(CLOSED_BY_US)
         if self.send_blocks:
             await asyncio.Event().wait()
         self.sent.append(message)
@@ -115,12 +115,12 @@ class FakeLink:
         """Return what was delivered, in order."""
         while not self._inbox:
             if self.aborted or self.closed:
-                raise LinkFailed(CLOSED_BY_US)
+                raise ConnectionFailed(CLOSED_BY_US)
             self._changed.clear()
             await self._changed.wait()
         item = self._inbox.popleft()
         if isinstance(item, Failure):
-            raise LinkFailed(item)
+            raise ConnectionFailed(item)
         return item
 
     async def close(self) -> None:
@@ -137,13 +137,13 @@ class FakeLink:
 
 
 class FakeConnector:
-    """Hands out `FakeLink`s; `refuse` makes coming dials fail, `hold` makes them wait."""
+    """Hands out `FakeConnection`s; `refuse` makes coming dials fail, `hold` makes them wait."""
 
     def __init__(self) -> None:
-        self.links: list[FakeLink] = []
+        self.connections: list[FakeConnection] = []
         self.plans: list[SetupPlan] = []
         self.warm = False
-        self.on_link: Callable[[FakeLink], None] | None = None
+        self.on_connection: Callable[[FakeConnection], None] | None = None
         self._failures: deque[Failure] = deque()
         self._open = asyncio.Event()
         self._open.set()
@@ -164,14 +164,14 @@ class FakeConnector:
         """Be ready."""
         self.warm = True
 
-    async def connect(self, plan: SetupPlan) -> FakeLink:
+    async def connect(self, plan: SetupPlan) -> FakeConnection:
         """Fail or succeed as told."""
         self.plans.append(plan)
         await self._open.wait()
         if self._failures:
-            raise LinkFailed(self._failures.popleft())
-        link = FakeLink(plan)
-        self.links.append(link)
-        if self.on_link is not None:
-            self.on_link(link)
-        return link
+            raise ConnectionFailed(self._failures.popleft())
+        connection = FakeConnection(plan)
+        self.connections.append(connection)
+        if self.on_connection is not None:
+            self.on_connection(connection)
+        return connection

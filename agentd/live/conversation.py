@@ -1,7 +1,7 @@
 """The Live session without I/O: what to do about everything that can happen.
 
 `Conversation.handle(input, now, wall)` takes one input and returns the commands that follow from
-it. It puts the parts together: the lifeline (one connection after another), the uplink (what was
+it. It puts the parts together: the supervisor (one connection after another), the uplink (what was
 said), the turns (who speaks to whom), the calls (functions), the memory (what is kept).
 
 What it guarantees (see the property tests): never two connections; every utterance delivered once
@@ -42,7 +42,7 @@ from agentd.live.plan import differs, same_session
 from agentd.live.replay import Utterance
 from agentd.live.resumption import Rung
 from agentd.live.status import SessionStatus
-from agentd.live.supervisor import Connection, Lifeline, Scene
+from agentd.live.supervisor import ConnectionRecord, Scene, Supervisor
 from agentd.live.tool_rules import NO_RULES, Rules
 from agentd.live.transcript import seed
 from agentd.live.turns import (
@@ -104,7 +104,7 @@ class Conversation:
         self._uplink = Uplink(
             self._uplink_settings(), turns=self._turns, command=effects.do, emit=effects.emit
         )
-        self._lifeline = Lifeline(
+        self._supervisor = Supervisor(
             settings,
             effects,
             self._memory,
@@ -128,10 +128,10 @@ class Conversation:
             events.UtteranceAudio: self._hear,
             events.UtteranceEnded: self._hear,
             PlaybackMark: self._marked,
-            LinkChanged: self._lifeline.link_changed,
-            c.Connected: lambda given: self._lifeline.connected(given.connection),
+            LinkChanged: self._supervisor.link_changed,
+            c.Connected: lambda given: self._supervisor.connected(given.connection),
             c.Received: self._received,
-            c.Ended: lambda given: self._lifeline.ended(given.connection, given.failure),
+            c.Ended: lambda given: self._supervisor.ended(given.connection, given.failure),
             c.TimerFired: self._timer_fired,
             c.Say: self._say,
             c.AddContext: self._add_context,
@@ -149,7 +149,7 @@ class Conversation:
     @property
     def state(self) -> State:
         """Return where the session stands."""
-        return self._lifeline.state
+        return self._supervisor.state
 
     def handle(self, given: c.Input, now: float, wall: WallTime) -> list[c.Command]:
         """Take one input and return what is to be done about it, in order."""
@@ -162,7 +162,7 @@ class Conversation:
 
     @property
     def _over(self) -> bool:
-        return self._lifeline.state is State.STOPPED
+        return self._supervisor.state is State.STOPPED
 
     # ── what follows from anything ──
 
@@ -176,13 +176,13 @@ class Conversation:
             self._turns.give_up(item.turn, number, NO_ANSWER)
         self._uplink.pump(now)
         if not (self._turns.quiet and self._uplink.idle):
-            self._lifeline.last_activity_s = now
+            self._supervisor.last_activity_s = now
         elif not self._calls.pending and self._memory.resumable:
-            self._lifeline.quiet()
-        self._effects.due_by("ring", self._uplink.next_timer_s())
+            self._supervisor.quiet()
+        self._effects.due_by("outbox", self._uplink.next_timer_s())
         self._effects.due_by("turn", self._turns.deadline_s())
         self._effects.due_by("reply", self._reply_deadline_s())
-        self._effects.due_by("release", self._lifeline.release_at_s())
+        self._effects.due_by("release", self._supervisor.release_at_s())
         self._effects.due_by("consent", self._consent.lapses_s)
         self._effects.due_by("retention", self._memory.expires_at_s)
 
@@ -192,7 +192,7 @@ class Conversation:
         Each call has a deadline of its own, and a turn a bound of calls.
         """
         turn = self._turns.awaiting
-        if turn is None or not self._lifeline.is_live:
+        if turn is None or not self._supervisor.is_live:
             return None  # or it is being given up already
         if self._calls.awaited_in(turn.number):
             return None
@@ -206,19 +206,19 @@ class Conversation:
 
     def _start(self, given: c.Start) -> None:
         self._memory.load(given.session_document, given.transcript_document)
-        self._lifeline.start()
+        self._supervisor.start()
 
     def _stop(self, given: c.Stop) -> None:
         del given
         self._calls.stop_all(self._effects.now)
-        if self._lifeline.is_live:
+        if self._supervisor.is_live:
             self._memory.was_alive()
         self._uplink.stop(self._effects.now)
-        self._lifeline.stop()
+        self._supervisor.stop()
 
     # ── a connection comes and goes ──
 
-    def _opened(self, connection: Connection) -> None:
+    def _opened(self, connection: ConnectionRecord) -> None:
         """Begin to talk: restored context first, then what waits."""
         self._instruction_due = False  # the setup has carried it
         self._uplink.configure(self._uplink_settings())
@@ -240,7 +240,7 @@ class Conversation:
 
     def _lost(self, cause: str, fault: bool) -> None:
         if fault:
-            self._uplink.ring.blame()
+            self._uplink.outbox.blame()
         if (unfinished := self._turns.awaiting) is not None:
             self._consent.broke_off(unfinished.number)
         self._uplink.detach()
@@ -263,7 +263,7 @@ class Conversation:
     # ── what the service says ──
 
     def _received(self, given: c.Received) -> None:
-        connection, message = self._lifeline.current(given.connection), given.message
+        connection, message = self._supervisor.current(given.connection), given.message
         if connection is None:
             return
         connection.last_frame_s = self._effects.now
@@ -288,9 +288,9 @@ class Conversation:
         self._tools(message, self._turns.received(message, self._effects.now))
         connection.spoke = connection.spoke or bool(message.audio)
         if connection.spoke and (message.generation_complete or message.turn_complete):
-            self._lifeline.proved(connection)
+            self._supervisor.proved(connection)
         if message.go_away_s is not None:
-            self._lifeline.go_away(connection, message.go_away_s)
+            self._supervisor.go_away(connection, message.go_away_s)
 
     def _bad_frame(self, problem: str) -> None:
         self._bad_frames += 1
@@ -378,7 +378,7 @@ class Conversation:
     def _hear(self, speech: events.Speech) -> None:
         if isinstance(speech, UtteranceStarted) and not self._uplink.muted:
             self._turns.barge_in("local")
-            self._lifeline.want()
+            self._supervisor.want()
         before = self._turns.last_number
         self._uplink.hear(speech)
         if isinstance(speech, UtteranceEnded):
@@ -405,8 +405,8 @@ class Conversation:
     def _want(self, given: c.Want) -> None:
         """Be ready for somebody who is about to speak."""
         del given
-        self._lifeline.last_activity_s = self._effects.now
-        self._lifeline.want()
+        self._supervisor.last_activity_s = self._effects.now
+        self._supervisor.want()
 
     def _cancel_reply(self, given: c.CancelReply) -> None:
         self._turns.cancel_reply(given.by)
@@ -428,12 +428,12 @@ class Conversation:
             return
         self._consent.typed(self._turns.last_number, self._effects.now)
         self._turns.barge_in("local")
-        self._lifeline.want()
-        sent = "sent" if self._lifeline.is_live else "will be sent when connected"
+        self._supervisor.want()
+        sent = "sent" if self._supervisor.is_live else "will be sent when connected"
         self._effects.do(c.Outcome(sent))
 
     def _add_context(self, given: c.AddContext) -> None:
-        added = "added" if self._lifeline.is_live else "will be added when connected"
+        added = "added" if self._supervisor.is_live else "will be added when connected"
         if not self._caps.client_content:
             added = "refused: this model takes no context without answering it"
         elif not self._uplink.enter(given.text, asks=False, now=self._effects.now):
@@ -448,7 +448,7 @@ class Conversation:
 
     def _apply_instruction(self) -> str:
         """Bring the instruction to the service in the best way there is; return which."""
-        if not self._lifeline.is_live:
+        if not self._supervisor.is_live:
             return "on_resume"
         if self._caps.system_role:
             self._instruction_due = True
@@ -456,7 +456,7 @@ class Conversation:
         if self._caps.context_update:
             self._uplink.send(ContextUpdate(self._memory.instruction))
             return "context_update"
-        self._lifeline.leave_when_quiet("new instruction")
+        self._supervisor.leave_when_quiet("new instruction")
         return "on_resume"
 
     def _send_instruction(self) -> None:
@@ -477,7 +477,7 @@ class Conversation:
         what = self._memory.forget()
         self._effects.emit(events.Forgotten(what=what))
         failure = Failure(Phase.LIVE, Kind.LOCAL, reason="forgotten")
-        self._lifeline.abandon(failure, planned=True)
+        self._supervisor.abandon(failure, planned=True)
         self._effects.do(c.Outcome(what))
 
     # ── settings ──
@@ -488,27 +488,29 @@ class Conversation:
         self._consent.configure(given.settings.tools.confirm, press=_press(given.settings))
         endpoint = self._endpoint_of(given.settings)
         self._memory.configure(given.settings, endpoint)
-        self._lifeline.configure(given.settings, endpoint, client_content=self._caps.client_content)
+        self._supervisor.configure(
+            given.settings, endpoint, client_content=self._caps.client_content
+        )
         self._effects.do(c.Outcome(self._apply_settings(before)))
 
     def _apply_settings(self, before: Settings) -> str:
         """Bring new settings to the session; return by which way."""
         changed = differs(before, self._settings)
         how = "on_resume" if same_session(before, self._settings) else "fresh"
-        if self._lifeline.retry_now():  # this is what a person waits for
+        if self._supervisor.retry_now():  # this is what a person waits for
             return how
         if not changed:
             # how speech is framed belongs to the setup of the present connection
             framing = self._uplink.settings.local_activity
             self._uplink.configure(replace(self._uplink_settings(), local_activity=framing))
             return "now"
-        if changed == {"system_instruction"} and self._lifeline.is_live:
+        if changed == {"system_instruction"} and self._supervisor.is_live:
             return self._apply_instruction()
-        if self._lifeline.is_live:
-            self._lifeline.leave_when_quiet("reloaded")
-        elif self._lifeline.state is State.DIALING:
+        if self._supervisor.is_live:
+            self._supervisor.leave_when_quiet("reloaded")
+        elif self._supervisor.state is State.DIALING:
             failure = Failure(Phase.SETUP, Kind.LOCAL, reason="reloaded")
-            self._lifeline.abandon(failure, planned=True)
+            self._supervisor.abandon(failure, planned=True)
         return how
 
     @property
@@ -544,9 +546,9 @@ class Conversation:
             self._consent.expire(now)
         elif name == "release":
             if self._turns.quiet and self._uplink.idle and not self._calls.pending:
-                self._lifeline.release_if_due()
-        else:  # "ring" is done by _settle
-            self._lifeline.timer_fired(name)
+                self._supervisor.release_if_due()
+        else:  # "outbox" is done by _settle
+            self._supervisor.timer_fired(name)
 
     def _reply_overdue(self, unsent_bytes: int) -> None:
         """Give up a connection on which a question gets no answer."""
@@ -563,7 +565,7 @@ class Conversation:
             return
         else:
             failure = Failure(Phase.LIVE, Kind.TIMEOUT, reason="no sign of life")
-        self._lifeline.abandon(failure, planned=False)
+        self._supervisor.abandon(failure, planned=False)
 
     def _empty_overdue(self, turn: Turn) -> None:
         """Act on a turn that the service has closed and not answered since."""
@@ -572,7 +574,7 @@ class Conversation:
         elif self._uplink.holds(turn.number) and self._turns.may_ask_again(turn):
             # On the old connection the service would hear the question a second time.
             failure = Failure(Phase.LIVE, Kind.LOCAL, reason="an empty answer")
-            self._lifeline.abandon(failure, planned=True)
+            self._supervisor.abandon(failure, planned=True)
         else:
             self._turns.fail(turn, NO_ANSWER)
 
@@ -581,7 +583,7 @@ class Conversation:
 
         A path that carries nothing any more is dead, and ended by TCP's own timeout besides.
         """
-        now, question = self._effects.now, (turn.number, self._lifeline.connections)
+        now, question = self._effects.now, (turn.number, self._supervisor.connections)
         before, self._under_way = self._under_way, (question, unsent_bytes)
         left = before[1] if before[0] == question else None
         if unsent_bytes:
@@ -593,19 +595,19 @@ class Conversation:
 
     def status(self, now: float, wall: WallTime) -> SessionStatus:
         """Return what there is to know, without changing anything."""
-        lifeline, turns = self._lifeline, self._turns
-        connection, newest = lifeline.connection, self._memory.ladder.newest
+        supervisor, turns = self._supervisor, self._turns
+        connection, newest = supervisor.connection, self._memory.ladder.newest
         ready_s = connection.ready_s if connection is not None else None
         going_s = connection.go_away_at_s if connection is not None else None
-        retry_s = lifeline.dial_at_s
+        retry_s = supervisor.dial_at_s
         return SessionStatus(
-            state=lifeline.state.value,
-            connected=lifeline.is_live,
-            connections=lifeline.connections,
-            dials=lifeline.dials,
-            resumes=lifeline.resumes,
-            fresh_sessions=lifeline.fresh,
-            last_resume_ms=lifeline.last_resume_ms,
+            state=supervisor.state.value,
+            connected=supervisor.is_live,
+            connections=supervisor.connections,
+            dials=supervisor.dials,
+            resumes=supervisor.resumes,
+            fresh_sessions=supervisor.fresh,
+            last_resume_ms=supervisor.last_resume_ms,
             handle_age_s=None if newest is None else newest.age_s(now, wall),
             go_away_in_s=None if going_s is None else max(0.0, going_s - now),
             connected_for_s=None if ready_s is None else now - ready_s,
@@ -619,8 +621,8 @@ class Conversation:
             late_pieces=turns.late_pieces,
             speech_lost=self._uplink.lost_count,
             replayed=self._uplink.replayed_count,
-            trouble="" if lifeline.trouble is None else lifeline.trouble.cause,
-            remedy="" if lifeline.trouble is None else lifeline.trouble.remedy,
+            trouble="" if supervisor.trouble is None else supervisor.trouble.cause,
+            remedy="" if supervisor.trouble is None else supervisor.trouble.remedy,
         )
 
 

@@ -19,8 +19,8 @@ from agentd.live.causes import (
     BY_NAME,
     SETUP_REMEDIES,
     SHORT_INTERVAL_S,
-    Action,
     Cause,
+    Handling,
 )
 from agentd.text import safe_text
 
@@ -94,7 +94,7 @@ class Verdict:
     `interval_s` is the time between dials for FATAL, and the least of it for RETRY.
     """
 
-    action: Action
+    action: Handling
     cause: str
     remedy: str = ""
     interval_s: float = 0.0
@@ -103,7 +103,7 @@ class Verdict:
     @property
     def patient(self) -> bool:
         """Return whether also somebody who speaks has to wait for the next dial."""
-        return self.action is Action.QUOTA or self.interval_s > 0.0
+        return self.action is Handling.QUOTA or self.interval_s > 0.0
 
 
 @dataclass(frozen=True, slots=True)

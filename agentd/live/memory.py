@@ -11,7 +11,7 @@ from typing import Any
 from agentd import events
 from agentd.config.settings import Settings
 from agentd.events import Event
-from agentd.live.commands import PutAside, Store
+from agentd.live.commands import PutAside, StoreDocument
 from agentd.live.effects import Effects
 from agentd.live.messages import ResumptionUpdate, whole_text
 from agentd.live.plan import digest, identity
@@ -23,7 +23,7 @@ from agentd.live.resumption import (
     handle_from_document,
     handle_to_document,
 )
-from agentd.live.transcript import Exchange, Journal
+from agentd.live.transcript import Exchange, Transcript
 from agentd.text import counted
 
 SESSION, TRANSCRIPT = "session", "transcript"  # names of the documents
@@ -38,7 +38,7 @@ class Memory:
     def __init__(self, settings: Settings, effects: Effects, endpoint: str) -> None:
         privacy = settings.privacy
         self.ladder = Ladder()
-        self.journal = Journal(
+        self.journal = Transcript(
             max_turns=privacy.transcript_max_turns,
             max_age_s=privacy.transcript_max_age_h * 3600.0,
             enabled=privacy.restore_context,
@@ -77,7 +77,7 @@ class Memory:
             enabled=privacy.restore_context,
         )
         if before.privacy.restore_context and not privacy.restore_context:
-            self._effects.do(Store(TRANSCRIPT, None))
+            self._effects.do(StoreDocument(TRANSCRIPT, None))
         if before.live.system_instruction != settings.live.system_instruction:
             self._spoken_instruction = None  # the file has the last word
 
@@ -198,7 +198,7 @@ class Memory:
     def _retain(self, document: object) -> None:
         """Take from the disk what the privacy settings no longer allow there."""
         if not self.journal.enabled:
-            self._effects.do(Store(TRANSCRIPT, None))  # and what was put aside of it
+            self._effects.do(StoreDocument(TRANSCRIPT, None))  # and what was put aside of it
         elif isinstance(document, dict) and document.get("version") == VERSION:
             turns = document.get("turns")
             if isinstance(turns, list) and len(self.exchanges()) < len(turns):
@@ -217,7 +217,7 @@ class Memory:
 
     def _keep_transcript(self) -> None:
         document = self.journal.to_document() if len(self.journal) else None
-        self._effects.do(Store(TRANSCRIPT, document))
+        self._effects.do(StoreDocument(TRANSCRIPT, document))
 
     def add(self, user: str, model: str) -> None:
         """Keep an exchange."""
@@ -238,8 +238,8 @@ class Memory:
         self.journal.clear()
         self._spoken_instruction = None
         self._refusals = 0
-        self._effects.do(Store(SESSION, None))
-        self._effects.do(Store(TRANSCRIPT, None))
+        self._effects.do(StoreDocument(SESSION, None))
+        self._effects.do(StoreDocument(TRANSCRIPT, None))
         return ", ".join(what)
 
     def save(self, stored: Event | None = None) -> None:
@@ -252,4 +252,4 @@ class Memory:
             "instruction_basis": self._instruction_basis(),
             "restore_refusals": self._refusals,
         }
-        self._effects.do(Store(SESSION, document, stored))
+        self._effects.do(StoreDocument(SESSION, document, stored))

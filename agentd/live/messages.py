@@ -37,7 +37,7 @@ class AudioStreamEnd:
 
 
 @dataclass(frozen=True, slots=True)
-class Audio:
+class RealtimeAudio:
     """User speech: int16 mono 16 kHz."""
 
     pcm: bytes
@@ -87,7 +87,7 @@ ClientMessage = (
     ActivityStart
     | ActivityEnd
     | AudioStreamEnd
-    | Audio
+    | RealtimeAudio
     | ClientContent
     | RealtimeText
     | ContextUpdate
@@ -100,7 +100,7 @@ MESSAGE_BYTES = 256  # an estimate of what a message costs in memory beside what
 def size_bytes(message: ClientMessage) -> int:
     """Return about how much memory a message takes while it waits or is kept."""
     match message:
-        case Audio(pcm):
+        case RealtimeAudio(pcm):
             return MESSAGE_BYTES + len(pcm)
         case RealtimeText(text) | ContextUpdate(text):
             return MESSAGE_BYTES + 4 * len(text)
@@ -130,7 +130,7 @@ class Interaction(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class TranscriptPiece:
     """A piece of transcription."""
 
     text: str
@@ -195,8 +195,8 @@ class ServerMessage:
     unplayable: str = ""  # sound came that cannot be played, and why; said once a turn
     model_turn: bool = False  # any model content, thoughts included
     written: bool = False  # part of the answer is text, which nobody hears; no thought is meant
-    user_text: Text | None = None
-    model_text: Text | None = None
+    user_text: TranscriptPiece | None = None
+    model_text: TranscriptPiece | None = None
     interrupted: bool = False
     generation_complete: bool = False
     turn_complete: bool = False

@@ -2,14 +2,14 @@
 
 Two ways, never both for the same audio:
 
-*Utterance replay* (every backend). The ring keeps each utterance until it is answered. The service
-discards a partial utterance with its connection, so on the next one an unanswered utterance goes
-out whole: activityStart → pre-roll and audio → activityEnd.
+*Utterance replay* (every backend). The outbox keeps each utterance until it is answered. The
+service discards a partial utterance with its connection, so on the next one an unanswered
+utterance goes out whole: activityStart → pre-roll and audio → activityEnd.
 
 *Index replay* (Vertex AI with `sessionResumption.transparent`). Every client message is numbered
 per connection: setup is 0, the first after it 1 (Google's sample, session_manager). Each handle
 states with `lastConsumedClientMessageIndex` how far its state reaches; what came later is sent
-again first, in the same order. Where the service sends no index, the ring takes over.
+again first, in the same order. Where the service sends no index, the outbox takes over.
 
 What is older than the user would remember saying is not sent; the caller announces it.
 """
@@ -25,8 +25,8 @@ from agentd.live.messages import (
     UPLINK_BYTES_PER_MS,
     ActivityEnd,
     ActivityStart,
-    Audio,
     ClientMessage,
+    RealtimeAudio,
     ToolResponse,
     size_bytes,
 )
@@ -78,7 +78,7 @@ class Typed:
     done: bool = False
     failures: int = 0
     waited: bool = False
-    once: bool = False  # leaves the ring when it is sent
+    once: bool = False  # leaves the outbox when it is sent
 
 
 Item = Utterance | Typed
@@ -94,7 +94,7 @@ class Lost:
     cause: str
 
 
-class Ring:
+class Outbox:
     """Everything said and not answered yet, oldest first; bounded by age and by bytes.
 
     Drop policy: the oldest goes, and is reported.
@@ -138,7 +138,7 @@ class Ring:
         return sum(isinstance(i, Typed) and not i.done for i in self._items) >= MAX_TEXTS
 
     def extend(self, utterance: Utterance, pcm: bytes) -> list[Lost]:
-        """Add audio to an utterance of the ring; what has to go for it is returned."""
+        """Add audio to an utterance of the outbox; what has to go for it is returned."""
         utterance.pcm += pcm
         self._bytes += len(pcm)
         return self._fit()
@@ -159,7 +159,7 @@ class Ring:
                 item.opened = False
 
     def mark_waiting(self) -> None:
-        """Note that what is in the ring met a gap between connections."""
+        """Note that what is in the outbox met a gap between connections."""
         for item in self._items:
             item.waited = True
 
@@ -320,7 +320,9 @@ class SentLog:
 
     def drop_audio(self) -> None:
         """Take all audio out, but leave what frames it: no activity must stay open."""
-        self._sent = deque(sent for sent in self._sent if not isinstance(sent.message, Audio))
+        self._sent = deque(
+            sent for sent in self._sent if not isinstance(sent.message, RealtimeAudio)
+        )
         self._bytes = sum(size_bytes(sent.message) for sent in self._sent)
 
     def clear(self) -> None:
@@ -348,7 +350,7 @@ def without_stale(pending: list[Sent], stale: set[int]) -> list[Sent]:
             if isinstance(sent.message, ActivityStart):
                 start_dropped = True
                 continue
-            if isinstance(sent.message, Audio):
+            if isinstance(sent.message, RealtimeAudio):
                 continue
             if isinstance(sent.message, ActivityEnd) and start_dropped:
                 start_dropped = False

@@ -18,12 +18,12 @@ from agentd.config.settings import Settings
 from agentd.errors import StateError
 from agentd.events import Downlink, Emit, Event, LinkChanged, PlaybackMark, Speech
 from agentd.live import commands as c
-from agentd.live.connection import CLOSED_BY_US, Connector, Link, LinkFailed
+from agentd.live.connection import CLOSED_BY_US, Connection, ConnectionFailed, Connector
 from agentd.live.conversation import Conversation
 from agentd.live.failures import Failure, Kind, Phase, safe_reason
 from agentd.live.google.connector import endpoint
 from agentd.live.memory import SESSION, TRANSCRIPT
-from agentd.live.messages import MESSAGE_BYTES, Audio, ClientMessage, size_bytes
+from agentd.live.messages import MESSAGE_BYTES, ClientMessage, RealtimeAudio, size_bytes
 from agentd.live.status import SessionStatus
 from agentd.live.store import ConversationStore
 from agentd.live.toolbox import Toolbox
@@ -94,7 +94,7 @@ class LiveSession:
             c.Deliver: lambda command: self._deliver(command.value),
             c.Emit: lambda command: self._emit(command.event),
             c.EmitInLine: self._emit_in_line,
-            c.Store: self._write,
+            c.StoreDocument: self._write,
             c.PutAside: lambda command: self._store.put_aside(command.name),
             c.SetTimer: self._set_timer,
             c.CancelTimer: self._cancel_timer,
@@ -154,9 +154,13 @@ class LiveSession:
 
     def path_changed(self, change: PathChange) -> None:
         """Take word of a change of the network path; a connection that it leaves alone is kept."""
-        after, link = change.after, self._wire.link if self._wire is not None else None
+        after, connection = change.after, self._wire.connection if self._wire is not None else None
         first_report = change.before is None
-        if link is not None and not first_report and not change.breaks(link.local_address):
+        if (
+            connection is not None
+            and not first_report
+            and not change.breaks(connection.local_address)
+        ):
             return
         self.link_changed(LinkChanged(interface=after.interface, online=after.online))
 
@@ -252,7 +256,7 @@ class LiveSession:
             self._wall, self._wall_read_s = self._clock.wall(), now
         return self._wall
 
-    def _write(self, command: c.Store) -> None:
+    def _write(self, command: c.StoreDocument) -> None:
         if command.document is None:
             self._store.delete(command.name)
             return
@@ -279,12 +283,12 @@ class LiveSession:
         failure = CLOSED_BY_US
         sender: asyncio.Task[None] | None = None
         try:
-            wire.link = await self._connector.connect(plan)
+            wire.connection = await self._connector.connect(plan)
             assert self._tasks is not None
             sender = self._tasks.create_task(wire.send_all(), name="live sender")
             self._feed(c.Connected(wire.number))
-            await self._receive(wire.number, wire.link)
-        except LinkFailed as error:
+            await self._receive(wire.number, wire.connection)
+        except ConnectionFailed as error:
             failure = error.failure
         except asyncio.CancelledError:
             task = asyncio.current_task()
@@ -294,8 +298,8 @@ class LiveSession:
             logger.exception("the connector failed")
             failure = Failure(Phase.LIVE, Kind.PROTOCOL, reason=safe_reason(repr(error)))
         finally:
-            if wire.link is not None:
-                wire.link.abort()
+            if wire.connection is not None:
+                wire.connection.abort()
             if sender is not None:
                 sender.cancel()
             wire.over()
@@ -306,7 +310,7 @@ class LiveSession:
             failure = Failure(Phase.LIVE, Kind.DROPPED, reason="the connection takes no data")
         self._feed(c.Ended(wire.number, failure))
 
-    async def _receive(self, number: int, link: Link) -> None:
+    async def _receive(self, number: int, connection: Connection) -> None:
         """Handle frames until the connection ends, and never for long at a stretch.
 
         A frame that is there already comes without a pause, and there may be thousands. Microphone,
@@ -316,7 +320,7 @@ class LiveSession:
         while True:
             turn_s = clock.monotonic()
             for _ in range(FRAMES_PER_TURN):
-                self._feed(c.Received(number, await link.receive()))
+                self._feed(c.Received(number, await connection.receive()))
                 if clock.monotonic() - turn_s >= BUSY_S:
                     break
             await asyncio.sleep(0)
@@ -403,7 +407,7 @@ class _Wire:
     def __init__(self, number: int, emit: Callable[[Event], None], limit_bytes: int) -> None:
         self.number = number
         self._limit_bytes = limit_bytes
-        self.link: Link | None = None
+        self.connection: Connection | None = None
         self.task: asyncio.Task[None] | None = None
         self.ours = False  # we have ended it
         self.aborted = False
@@ -418,7 +422,7 @@ class _Wire:
     @property
     def unsent_bytes(self) -> int:
         """Return how much of what was queued has not arrived."""
-        return self._bytes + (self.link.unsent_bytes if self.link is not None else 0)
+        return self._bytes + (self.connection.unsent_bytes if self.connection is not None else 0)
 
     def put(self, item: ClientMessage | Event) -> None:
         """Queue a message or an event. Drop policy: overflow ends the connection."""
@@ -432,34 +436,34 @@ class _Wire:
 
     def _count(self, item: ClientMessage | Event, sign: int) -> None:
         self._bytes += sign * _size_bytes(item)
-        self._others += sign * (not isinstance(item, Audio))
+        self._others += sign * (not isinstance(item, RealtimeAudio))
 
     def purge_audio(self) -> None:
         """Take back audio that has not been sent."""
-        self._line = deque(item for item in self._line if not isinstance(item, Audio))
+        self._line = deque(item for item in self._line if not isinstance(item, RealtimeAudio))
         self._bytes = sum(_size_bytes(item) for item in self._line)
 
     async def send_all(self) -> None:
         """Send what is queued until cancelled; close at the end of the line if told to."""
-        assert self.link is not None
+        assert self.connection is not None
         while True:
             while self._line:
                 item = self._line.popleft()
                 self._count(item, -1)
                 if isinstance(item, Event):
                     self._emit(item)
-                elif not await self._send(self.link, item):
+                elif not await self._send(self.connection, item):
                     return
             if self._closing:
-                await self.link.close()
+                await self.connection.close()
                 return
             self._more.clear()
             await self._more.wait()
 
-    async def _send(self, link: Link, message: ClientMessage) -> bool:
+    async def _send(self, connection: Connection, message: ClientMessage) -> bool:
         try:
-            await link.send(message)
-        except LinkFailed:
+            await connection.send(message)
+        except ConnectionFailed:
             return False  # the receiving side hears of it too, and knows more
         except Exception:  # a message that the SDK refuses must not end the conversation
             logger.exception("a %s could not be sent", type(message).__name__)
@@ -468,7 +472,7 @@ class _Wire:
     def close(self) -> None:
         """Close when everything queued is sent; an attempt is given up at once."""
         self.ours = True
-        if self.link is None:
+        if self.connection is None:
             self.abort()
             return
         self._closing = True
@@ -484,8 +488,8 @@ class _Wire:
         if self.aborted:
             return
         self.aborted = True
-        if self.link is not None:
-            self.link.abort()
+        if self.connection is not None:
+            self.connection.abort()
         elif self.task is not None:
             self.cancels = 1
             self.task.cancel()

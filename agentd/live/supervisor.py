@@ -16,7 +16,7 @@ from agentd.events import LinkChanged
 from agentd.live import commands as c
 from agentd.live.backoff import Backoff, DialBudget, FlapDamper
 from agentd.live.causes import CURED_BY_PATH
-from agentd.live.causes import Action as Do
+from agentd.live.causes import Handling as Do
 from agentd.live.effects import Effects
 from agentd.live.failures import SETUP_REFUSED, Failure, Kind, Phase, Verdict, classify
 from agentd.live.machine import CLOSING, CONNECTED, HOLDING, Action, Machine, Move, State
@@ -36,7 +36,7 @@ EAGER_S = 3.0  # somebody is speaking: do not sit out a long wait
 
 
 @dataclass(slots=True, eq=False)
-class Connection:
+class ConnectionRecord:
     """What is known of the present connection or attempt."""
 
     number: int
@@ -64,7 +64,7 @@ class Scene:
     somebody_waits: bool  # something was said and has not gone out
 
 
-class Lifeline:
+class Supervisor:
     """Dials, leaves, and tells why. What goes over the line is the conversation's business."""
 
     def __init__(
@@ -76,7 +76,7 @@ class Lifeline:
         random: Callable[[], float],
         endpoint: str,
         client_content: bool,
-        opened: Callable[[Connection], None],
+        opened: Callable[[ConnectionRecord], None],
         closing: Callable[[], None],
         lost: Callable[[str, bool], None],
         scene: Callable[[], Scene],
@@ -102,7 +102,7 @@ class Lifeline:
         self._began_s = 0.0
         self._lost_at_s: float | None = None
         self._refusals = 0  # internal errors at setup since the last connection stood
-        self.connection: Connection | None = None
+        self.connection: ConnectionRecord | None = None
         self.dial_at_s: float | None = None
         self.trouble: Verdict | None = None
         self.last_activity_s = 0.0
@@ -119,7 +119,7 @@ class Lifeline:
         """Tell whether messages may be sent."""
         return self._machine.state in CONNECTED
 
-    def current(self, number: int) -> Connection | None:
+    def current(self, number: int) -> ConnectionRecord | None:
         """Return the connection if `number` is the present one and it is live."""
         connection = self.connection
         live = connection is not None and connection.number == number and self.is_live
@@ -161,7 +161,7 @@ class Lifeline:
         self._budget.spend(effects.now)
         self.dials += 1
         choice = self._memory.choose()
-        self.connection = Connection(self.dials, choice)
+        self.connection = ConnectionRecord(self.dials, choice)
         effects.set_timer(
             "setup", effects.now + live.connect_timeout_s + live.setup_timeout_s + GUARD_S
         )
@@ -190,7 +190,7 @@ class Lifeline:
         self._tell_beginning(connection, gap_ms)
         self._move(Move.READY)
 
-    def _tell_beginning(self, connection: Connection, gap_ms: float) -> None:
+    def _tell_beginning(self, connection: ConnectionRecord, gap_ms: float) -> None:
         effects, choice = self._effects, connection.choice
         if choice.handle is not None:
             self.resumes += 1
@@ -239,7 +239,7 @@ class Lifeline:
 
     # ── trust ──
 
-    def proved(self, connection: Connection) -> None:
+    def proved(self, connection: ConnectionRecord) -> None:
         """Believe in this connection and its handle: it has answered."""
         connection.proved = True
         self._memory.restoring_worked()
@@ -253,7 +253,7 @@ class Lifeline:
 
     # ── leaving ──
 
-    def go_away(self, connection: Connection, time_left_s: float) -> None:
+    def go_away(self, connection: ConnectionRecord, time_left_s: float) -> None:
         """Take the announcement that the service will end this connection."""
         connection.go_away_at_s = self._effects.now + time_left_s
         self._effects.emit(events.GoAway(connection=connection.number, time_left_s=time_left_s))
@@ -334,7 +334,7 @@ class Lifeline:
             connection.planned = True  # the announced end, also if the service was first
         self._go_on(connection, failure, verdict)
 
-    def _judge(self, connection: Connection, failure: Failure) -> Verdict:
+    def _judge(self, connection: ConnectionRecord, failure: Failure) -> Verdict:
         """Class the failure and act on what it says about the handle."""
         handle = connection.choice.handle
         verdict = classify(
@@ -354,7 +354,7 @@ class Lifeline:
             self._backoff.reset()  # the next rung has done no wrong
         return verdict
 
-    def _judge_restoring(self, connection: Connection, verdict: Verdict) -> Verdict:
+    def _judge_restoring(self, connection: ConnectionRecord, verdict: Verdict) -> Verdict:
         """Count an end that may be the fault of the restored conversation.
 
         A filter or a strict parser at the service ends the session whenever that comes, or keeps
@@ -373,7 +373,7 @@ class Lifeline:
             self._backoff.reset()  # the next session has done no wrong
         return replace(verdict, action=Do.RETRY) if unreadable else verdict
 
-    def _is_bad(self, handle: Handle, connection: Connection, verdict: Verdict) -> bool:
+    def _is_bad(self, handle: Handle, connection: ConnectionRecord, verdict: Verdict) -> bool:
         """Tell whether a resumed connection ended in a way that makes its handle unfit.
 
         The service's own close soon after the resume, or on the first question, is proof enough.
@@ -403,7 +403,7 @@ class Lifeline:
         lost_at_s = self._effects.now if self._lost_at_s is None else self._lost_at_s
         return struck_out and (scene.somebody_waits or self._effects.now - lost_at_s > PATIENCE_S)
 
-    def _go_on(self, connection: Connection, failure: Failure, verdict: Verdict) -> None:
+    def _go_on(self, connection: ConnectionRecord, failure: Failure, verdict: Verdict) -> None:
         """Choose what comes after a connection, tell it, and do it."""
         refused = (
             verdict.action is Do.FATAL and not connection.planned and self._machine.can(Move.REFUSE)
@@ -416,7 +416,7 @@ class Lifeline:
             self._tell_end(connection, failure, verdict, refused=refused)
         self._move(Move.REFUSE if refused else Move.LOST)
 
-    def _delay_s(self, connection: Connection, failure: Failure, verdict: Verdict) -> float:
+    def _delay_s(self, connection: ConnectionRecord, failure: Failure, verdict: Verdict) -> float:
         """Return how long to wait before the next dial."""
         if connection.planned or self.state in (State.RELEASING, State.STOPPING):
             of_use = connection.proved or not connection.is_young(self._effects.now)
@@ -435,7 +435,7 @@ class Lifeline:
         return max(delay_s, failure.retry_after_s or 0.0)
 
     def _tell_end(
-        self, connection: Connection, failure: Failure, verdict: Verdict, *, refused: bool
+        self, connection: ConnectionRecord, failure: Failure, verdict: Verdict, *, refused: bool
     ) -> None:
         now = self._effects.now
         phase = Phase.LIVE if connection.ready_s is not None else failure.phase

@@ -35,7 +35,7 @@ class Exchange:
     at_s: float | None = None  # monotonic; None after a restart
 
 
-class Journal:
+class Transcript:
     """The newest exchanges of the conversation, bounded by count, age and size."""
 
     def __init__(self, *, max_turns: int, max_age_s: float, enabled: bool) -> None:

@@ -68,7 +68,7 @@ from agentd.live.messages import (
     DOWNLINK_BYTES_PER_MS,
     Interaction,
     ServerMessage,
-    Text,
+    TranscriptPiece,
     is_content,
 )
 from agentd.live.transcript import MAX_TEXT_CHARS, heard_text
@@ -199,7 +199,7 @@ def settle(
 
 
 class Turns:
-    """Follows the exchange; tells the speaker, the journal and the ring what it learns."""
+    """Follows the exchange; tells the speaker, the journal and the outbox what it learns."""
 
     def __init__(
         self,
@@ -364,7 +364,7 @@ class Turns:
         if turn.in_progress and not before:
             self._emit(TurnInProgress(turn=turn.number))
 
-    def _user_text(self, text: Text, now: float) -> None:
+    def _user_text(self, text: TranscriptPiece, now: float) -> None:
         turn = self.speaking or self.current
         if turn is not None:
             turn.life_s = now
@@ -401,7 +401,7 @@ class Turns:
             self._owe(turn)
         return turn.number
 
-    def _late_text(self, text: Text | None) -> None:
+    def _late_text(self, text: TranscriptPiece | None) -> None:
         """Show what is transcribed of a turn that is over or being played out."""
         if text is not None and self.speaking is None:
             number = self._draining[-1].number if self._draining else self._last_over

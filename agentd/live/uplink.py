@@ -33,18 +33,18 @@ from agentd.live.messages import (
     UPLINK_BYTES_PER_MS,
     ActivityEnd,
     ActivityStart,
-    Audio,
     AudioStreamEnd,
     ClientContent,
     ClientMessage,
     Content,
+    RealtimeAudio,
     RealtimeText,
     whole_text,
 )
 from agentd.live.replay import (
     Item,
     Lost,
-    Ring,
+    Outbox,
     Sent,
     SentLog,
     Typed,
@@ -89,7 +89,7 @@ class Uplink:
         emit: Callable[[Event], None],
     ) -> None:
         self.settings = settings
-        self.ring = Ring(max_age_s=settings.max_age_s, max_bytes=settings.max_bytes)
+        self.outbox = Outbox(max_age_s=settings.max_age_s, max_bytes=settings.max_bytes)
         self.log = SentLog(max_bytes=settings.max_bytes)
         self._turns = turns
         self._command = command
@@ -107,8 +107,8 @@ class Uplink:
     def configure(self, settings: UplinkSettings) -> None:
         """Take new settings; the way of framing speech changes with the next connection."""
         self.settings = settings
-        self.ring.max_age_s = settings.max_age_s
-        self.ring.max_bytes = self.log.max_bytes = settings.max_bytes
+        self.outbox.max_age_s = settings.max_age_s
+        self.outbox.max_bytes = self.log.max_bytes = settings.max_bytes
 
     # ── what is said ──
 
@@ -120,14 +120,14 @@ class Uplink:
         elif isinstance(speech, UtteranceAudio):
             utterance = self._find(speech.utterance)
             if utterance is not None:
-                self._announce(self.ring.extend(utterance, speech.pcm))
+                self._announce(self.outbox.extend(utterance, speech.pcm))
         else:
             utterance = self._find(speech.utterance)
             if utterance is not None:
                 self._end(utterance, speech)
 
     def _begin(self, speech: UtteranceStarted) -> None:
-        unfinished = self.ring.open
+        unfinished = self.outbox.open
         if unfinished is not None:  # the gate lost its end; close it, nothing stays open for ever
             self._end(
                 unfinished, UtteranceEnded(unfinished.number, speech.at_s, 0.0, EndReason.CUT)
@@ -138,7 +138,7 @@ class Uplink:
         utterance = Utterance(
             speech.utterance, turn, bytearray(speech.pcm), waited=self._connection is None
         )
-        self._announce(self.ring.add(utterance))
+        self._announce(self.outbox.add(utterance))
 
     def _end(self, utterance: Utterance, speech: UtteranceEnded) -> None:
         utterance.end = speech
@@ -146,7 +146,7 @@ class Uplink:
         if speech.reason is EndReason.MAX_LENGTH:
             self._join_by_s = speech.at_s + JOIN_S
         if speech.reason is EndReason.DISCARDED:
-            self.ring.remove(utterance)
+            self.outbox.remove(utterance)
             if self._activity is utterance and self._connection is not None:
                 self._turns.user_dropped()
                 self._close_activity()
@@ -157,19 +157,19 @@ class Uplink:
         Args:
             once: it is not asked again when its connection breaks.
         """
-        if self.ring.full_of_texts:
+        if self.outbox.full_of_texts:
             return False
         turn = self._turns.next_number() if asks else 0
         waited = self._connection is None
         typed = Typed(whole_text(text), asks, turn, now, waited=waited, once=once)
-        self._announce(self.ring.add(typed))
+        self._announce(self.outbox.add(typed))
         return True
 
     def answered(self, turn: int) -> None:
         """Let go of what has its answer: everything asked up to `turn`."""
-        for item in list(self.ring):
+        for item in list(self.outbox):
             if item.done and item.turn <= turn:
-                self.ring.remove(item)
+                self.outbox.remove(item)
 
     # ── the connection ──
 
@@ -186,20 +186,20 @@ class Uplink:
 
         Args:
             consumed: the log position that its state reaches; then the log is replayed, else
-                the ring.
+                the outbox.
             indexed: messages are numbered on this connection.
             first: goes out before anything else (restored context).
         """
         self._connection = connection
         self._indexed = indexed
         pending = self.log.after(consumed) if indexed else None
-        spoken, texts = self.ring.drop_worn(now)
+        spoken, texts = self.outbox.drop_worn(now)
         self._announce(spoken)
         for item in texts:
             self._turns.give_up(item.turn, 0, "the service ended every connection on it")
         if pending is None or consumed is None:
             self._activity = None
-            self.ring.rewind()
+            self.outbox.rewind()
             self.log.clear()
             self.log.begin_connection(self.log.end)
             if first is not None:
@@ -216,7 +216,7 @@ class Uplink:
                 utterance.waited = False
         self._send_again(kept, now)
         activity = self._activity
-        if activity is not None and activity in self.ring:
+        if activity is not None and activity in self.outbox:
             self._turns.user_continued(activity.turn)
             self._light(activity.number, replay=True)
             return
@@ -239,16 +239,18 @@ class Uplink:
 
     def _send_again(self, pending: list[Sent], now: float) -> None:
         for sent in pending:
-            if isinstance(sent.message, ActivityStart | Audio):
+            if isinstance(sent.message, ActivityStart | RealtimeAudio):
                 self._light(sent.utterance or 0, replay=True)
             self._put(sent.message)
             self.log.record_again(sent)
             if isinstance(sent.message, ActivityEnd):
                 self._unlight()
                 self._ask_again(sent.utterance, now)
-        audio = [sent for sent in pending if isinstance(sent.message, Audio)]
+        audio = [sent for sent in pending if isinstance(sent.message, RealtimeAudio)]
         if audio:
-            bytes_again = sum(len(s.message.pcm) for s in audio if isinstance(s.message, Audio))
+            bytes_again = sum(
+                len(s.message.pcm) for s in audio if isinstance(s.message, RealtimeAudio)
+            )
             utterances = len({sent.utterance for sent in audio})
             self._tell_replay(utterances, bytes_again / UPLINK_BYTES_PER_MS, "index")
 
@@ -267,7 +269,7 @@ class Uplink:
                 self._activity.done = False  # its end was not sent: too old, it is lost speech
             self._activity = None
         self._unlight()
-        self.ring.mark_waiting()
+        self.outbox.mark_waiting()
 
     # ── sending ──
 
@@ -278,7 +280,7 @@ class Uplink:
         if self._connection is None:
             return
         replays = [u for u in self._spoken() if u.waited and not u.done]
-        while (item := self.ring.first_pending()) is not None and self._advance(item, now):
+        while (item := self.outbox.first_pending()) is not None and self._advance(item, now):
             pass
         again = [u for u in replays if u.sent]
         for utterance in again:
@@ -306,7 +308,7 @@ class Uplink:
         """Tell whether the same speech continues in the next utterance, here or still to come."""
         if not item.joins_next:
             return False
-        items = list(self.ring)
+        items = list(self.outbox)
         place = items.index(item) + 1
         if place < len(items):
             following = items[place]
@@ -333,7 +335,7 @@ class Uplink:
         while utterance.sent < end and (flush or end - utterance.sent >= PIECE_BYTES):
             piece = bytes(utterance.pcm[utterance.sent : utterance.sent + MAX_MESSAGE_BYTES])
             utterance.sent += len(piece)
-            self._send(Audio(piece), utterance.number)
+            self._send(RealtimeAudio(piece), utterance.number)
 
     def _deliver_activity(self, utterance: Utterance, now: float) -> None:
         """End the activity: the question is asked."""
@@ -364,7 +366,7 @@ class Uplink:
         if not item.asks:
             # Any clientContent interrupts a reply, also one that is received and still played;
             # wait, unless the next item does so anyway.
-            behind = any(other is not item and not other.done for other in self.ring)
+            behind = any(other is not item and not other.done for other in self.outbox)
             if not self._turns.quiet and not behind:
                 return False
         elif item.waited:
@@ -379,7 +381,7 @@ class Uplink:
         if item.asks:
             self._turns.asked(item.turn, 0.0, now, now, telling=item.once)
         if item.once or not item.asks:
-            self.ring.remove(item)
+            self.outbox.remove(item)
         return True
 
     def _send(self, message: ClientMessage, utterance: int | None) -> None:
@@ -419,7 +421,7 @@ class Uplink:
         speaking = self._activity
         self._announce(
             lost
-            for lost in self.ring.clear(now, "muted")
+            for lost in self.outbox.clear(now, "muted")
             if speaking is None or lost.utterance != speaking.number
         )
         self.log.drop_audio()
@@ -438,24 +440,24 @@ class Uplink:
 
     def stop(self, now: float) -> None:
         """Announce what was not delivered: speech is never written to disk."""
-        self._announce(self.ring.clear(now, "the device stopped"))
+        self._announce(self.outbox.clear(now, "the device stopped"))
 
     def forget(self, now: float) -> None:
         """Drop everything."""
-        self.ring.clear(now, "forgotten")
+        self.outbox.clear(now, "forgotten")
         self.log.clear()
         self._activity = None
         self._join_by_s = None
 
     def expire(self, now: float) -> list[Item]:
         """Announce what has become too old; return questions delivered but never answered."""
-        lost, given_up = self.ring.expire(now, live=self._connection is not None)
+        lost, given_up = self.outbox.expire(now, live=self._connection is not None)
         self._announce(lost)
         return given_up
 
     def next_timer_s(self) -> float | None:
         """Return when `pump` and `expire` should be called next, if ever."""
-        times = [self.ring.next_expiry_s(live=self._connection is not None), self._join_by_s]
+        times = [self.outbox.next_expiry_s(live=self._connection is not None), self._join_by_s]
         return min((at_s for at_s in times if at_s is not None), default=None)
 
     # ── the rest ──
@@ -463,31 +465,31 @@ class Uplink:
     @property
     def idle(self) -> bool:
         """Tell whether nothing is being said and nothing waits."""
-        return self._activity is None and self.ring.first_pending() is None
+        return self._activity is None and self.outbox.first_pending() is None
 
     @property
     def owes_an_answer(self) -> bool:
         """Tell whether something was asked, delivered or not, that has no answer yet."""
-        return any(_asks(item) for item in self.ring)
+        return any(_asks(item) for item in self.outbox)
 
     def holds(self, turn: int) -> bool:
         """Tell whether the question of `turn` is still kept and can be asked again."""
-        return any(item.turn == turn and _asks(item) for item in self.ring)
+        return any(item.turn == turn and _asks(item) for item in self.outbox)
 
     def renumber(self, before: int, after: int) -> None:
         """Give a question a new turn number."""
-        for item in self.ring:
+        for item in self.outbox:
             if item.turn == before:
                 item.turn = after
 
     def _spoken(self) -> list[Utterance]:
-        return [item for item in self.ring if isinstance(item, Utterance)]
+        return [item for item in self.outbox if isinstance(item, Utterance)]
 
     def _last_utterance(self) -> Utterance | None:
         return next(reversed(self._spoken()), None)
 
     def _find(self, number: int) -> Utterance | None:
-        utterance = self.ring.open
+        utterance = self.outbox.open
         return utterance if utterance is not None and utterance.number == number else None
 
     def _announce(self, losses: Iterable[Lost]) -> None:

@@ -49,12 +49,12 @@ _MARKS: Final = (
 )
 
 
-class Refused(AgentdError, ValueError):
+class BootFileRefused(AgentdError, ValueError):
     """The file, or a part of it, is not taken; the message is for the person with the card."""
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class FileText:
     """The characters of a file and what makes bytes of them again."""
 
     characters: str
@@ -67,7 +67,7 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class BootFileParts:
     """A boot file taken apart.
 
     `scrubbed` has the length of the original, byte by byte; it differs from it where a key stood.
@@ -80,30 +80,30 @@ class Parts:
     problems: tuple[str, ...] = ()
 
 
-def decode(raw: bytes) -> Text:
+def decode(raw: bytes) -> FileText:
     """Return the characters of a file.
 
     Raises:
-        Refused: it is neither UTF-8 nor UTF-16 with its mark.
+        BootFileRefused: it is neither UTF-8 nor UTF-16 with its mark.
     """
     mark, encoding = next(((m, e) for m, e in _MARKS if raw.startswith(m)), (b"", "utf-8"))
     try:
         characters = raw[len(mark) :].decode(encoding)
     except UnicodeDecodeError:
-        raise Refused("it is not UTF-8: save it as plain text (UTF-8)") from None
+        raise BootFileRefused("it is not UTF-8: save it as plain text (UTF-8)") from None
     if "\0" in characters:
-        raise Refused("there are zero bytes in it: save it as plain text (UTF-8)")
-    return Text(characters, encoding, mark)
+        raise BootFileRefused("there are zero bytes in it: save it as plain text (UTF-8)")
+    return FileText(characters, encoding, mark)
 
 
-def take_apart(characters: str, stored: tuple[str, ...] = ()) -> Parts:
+def take_apart(characters: str, stored: tuple[str, ...] = ()) -> BootFileParts:
     """Separate settings from credentials.
 
     `stored` are keys that the device has already: where one stands in the file it is covered, too,
     because an import may have been cut off before it came to that.
 
     Raises:
-        Refused: not TOML, or a key in it cannot be covered. Then nothing of it may be taken.
+        BootFileRefused: not TOML, or a key in it cannot be covered; nothing of it may be taken.
     """
     rest = _parse(characters)
     found, problems, torn = _credentials(rest.pop("credentials", {}), stored)
@@ -118,7 +118,7 @@ def take_apart(characters: str, stored: tuple[str, ...] = ()) -> Parts:
         if any(key in value for key in keys if len(key) >= _LONG) or _BY_FORM.search(value)
     ]
     settings = "" if problems else _settings(scrubbed, rest)
-    return Parts(settings, scrubbed, found, tuple(problems))
+    return BootFileParts(settings, scrubbed, found, tuple(problems))
 
 
 def suspects(characters: str) -> tuple[str, ...]:
@@ -134,7 +134,7 @@ def _parse(characters: str) -> dict[str, Any]:
     try:
         return parse_toml(FILE, characters)
     except FileRefused as error:
-        raise Refused(f"it {error.problem}") from None
+        raise BootFileRefused(f"it {error.problem}") from None
 
 
 def _credentials(
@@ -177,7 +177,7 @@ def _cover(characters: str, key: str) -> str:
 def _require_covered(scrubbed: str, rest: dict[str, Any], keys: tuple[str, ...]) -> None:
     """Make sure that the keys are gone and nothing else is."""
     if not _is_covered(scrubbed, rest, keys):
-        raise Refused(
+        raise BootFileRefused(
             "the key cannot be covered where it stands, so it was not taken: write it on one line,"
             ' gemini_api_key = "...", below a line [credentials]'
         )
@@ -190,7 +190,7 @@ def _is_covered(scrubbed: str, rest: dict[str, Any], keys: tuple[str, ...]) -> b
             expected = _covered_tree(expected, key)
     try:
         tree = _parse(scrubbed)
-    except Refused:
+    except BootFileRefused:
         return False
     left, _, _ = _credentials(tree.pop("credentials", {}))
     return (
@@ -247,7 +247,7 @@ def _settings(scrubbed: str, rest: dict[str, Any]) -> str:
     own = "".join(lines)
     try:
         is_right = _same(_parse(own), rest) and not suspects(own)
-    except Refused:
+    except BootFileRefused:
         is_right = False
     return own if is_right else written(rest)
 

@@ -19,7 +19,7 @@ from agentd.config.files import MAX_FILE_BYTES, load
 from agentd.errors import AgentdError, ConfigError
 from agentd.named_files import FileRefused, parse_toml, read_bytes
 from agentd.provision import bootfile
-from agentd.provision.bootfile import FILE, Parts, Refused, Text
+from agentd.provision.bootfile import FILE, BootFileParts, BootFileRefused, FileText
 from agentd.provision.disk import Disk
 from agentd.provision.keystore import KeyStore, StoreFailed
 from agentd.text import safe_text
@@ -36,7 +36,7 @@ MAX_LINE: Final = 400
 
 
 @dataclass(slots=True)
-class Outcome:
+class ImportOutcome:
     """What became of a boot file so far; the report is made from nothing else."""
 
     problems: list[str] = field(default_factory=list)
@@ -85,9 +85,9 @@ class Import:
         self._disk = disk
         self._settings_file = root / SETTINGS
         self._main_file = root / "etc/agentd/agentd.toml"
-        self.outcome = Outcome()
+        self.outcome = ImportOutcome()
 
-    def run(self) -> Outcome:
+    def run(self) -> ImportOutcome:
         """Import what can be imported; whatever goes wrong is in the outcome."""
         try:
             self._run()
@@ -102,7 +102,7 @@ class Import:
 
     def _run(self) -> None:
         if self._boot.is_symlink():
-            raise Refused("it is a link, not a file")
+            raise BootFileRefused("it is a link, not a file")
         raw = read_bytes(self._boot, MAX_FILE_BYTES)
         # Until it is known better, all that looks like a key is there.
         self.outcome.left = bootfile.suspects(raw.decode("utf-8", errors="replace"))
@@ -116,7 +116,7 @@ class Import:
         if self._take_settings(parts.settings):
             self._disk.rename(self._boot, self._boot.with_name(DONE))
 
-    def _take_keys(self, parts: Parts, text: Text) -> None:
+    def _take_keys(self, parts: BootFileParts, text: FileText) -> None:
         for name, key in parts.credentials.items():
             self._store.put(name, key.encode())
             self.outcome.stored += (name,)
@@ -125,7 +125,7 @@ class Import:
         if parts.credentials:
             self._store.retire_plain()
 
-    def _cover(self, parts: Parts, text: Text) -> None:
+    def _cover(self, parts: BootFileParts, text: FileText) -> None:
         try:
             self._disk.overwrite(self._boot, text.encode(parts.scrubbed))
         except OSError as error:

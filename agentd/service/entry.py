@@ -30,7 +30,7 @@ _FINGERPRINT = re.compile(r"[0-9a-f]{0,16}")
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class JournalEntry:
     """What is logged. All text in it is safe; `detail` (a traceback) may have several lines."""
 
     name: str
@@ -40,11 +40,11 @@ class Entry:
     detail: str = ""
 
 
-def entry_of(event: Event) -> Entry:
+def entry_of(event: Event) -> JournalEntry:
     """Return the entry of an event."""
     fields = {name: safe_value(name, value) for name, value in event.fields().items()}
     message = safe_text(filled(event.wording, fields), MESSAGE_LIMIT)
-    return Entry(event.name, event.level, message, fields)
+    return JournalEntry(event.name, event.level, message, fields)
 
 
 def safe_value(name: str, value: object) -> Value:
@@ -65,7 +65,7 @@ def level_name(level: int) -> str:
     return logging.getLevelName(level).lower()
 
 
-def journal_fields(entry: Entry) -> dict[str, str]:
+def journal_fields(entry: JournalEntry) -> dict[str, str]:
     """Return the fields of the journal entry."""
     fields = {
         "MESSAGE": entry.message,
@@ -83,7 +83,7 @@ def journal_fields(entry: Entry) -> dict[str, str]:
     return fields
 
 
-def text_line(entry: Entry, now: WallTime) -> str:
+def text_line(entry: JournalEntry, now: WallTime) -> str:
     """Return the entry as a person reads it in a terminal."""
     # Some sentences begin with the name, because the journal shows them without it.
     message = entry.message.removeprefix(f"{entry.name}: ")
@@ -91,7 +91,7 @@ def text_line(entry: Entry, now: WallTime) -> str:
     return "\n    ".join([line, *entry.detail.splitlines()])
 
 
-def json_line(entry: Entry, now: WallTime) -> str:
+def json_line(entry: JournalEntry, now: WallTime) -> str:
     """Return the entry as one JSON object."""
     head: dict[str, Value] = {
         "time": _iso(now),

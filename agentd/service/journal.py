@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from agentd.clock import Clock
 from agentd.events import Event, SessionFresh
-from agentd.service.entry import Entry, Value, entry_of
+from agentd.service.entry import JournalEntry, Value, entry_of
 from agentd.service.outlets import Outlet
 from agentd.service.ratelimit import RateLimit
 
@@ -59,7 +59,7 @@ class Journal:
             if event.level >= self._level:
                 self.put(entry_of(event))
 
-    def put(self, entry: Entry) -> None:
+    def put(self, entry: JournalEntry) -> None:
         """Log an entry that is not an event: a library's warning, a crash."""
         with self._lock:
             self.tick()
@@ -81,18 +81,18 @@ class Journal:
                 self._outlet.put(self._stamped(_suppressed(name, count)))
         self._outlet.close()
 
-    def _stamped(self, entry: Entry) -> Entry:
+    def _stamped(self, entry: JournalEntry) -> JournalEntry:
         context: dict[str, Value] = {}
         if self._session:
             context["session"] = self._session
         if self._connection:
             context["connection"] = self._connection
         fields = context | dict(entry.fields)
-        return Entry(entry.name, entry.level, entry.message, fields, entry.detail)
+        return JournalEntry(entry.name, entry.level, entry.message, fields, entry.detail)
 
 
-def _suppressed(name: str, count: int) -> Entry:
-    return Entry(
+def _suppressed(name: str, count: int) -> JournalEntry:
+    return JournalEntry(
         "suppressed",
         logging.WARNING,
         f"{count} more {name} {'entry was' if count == 1 else 'entries were'} suppressed",

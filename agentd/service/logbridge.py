@@ -17,7 +17,7 @@ import traceback
 from types import TracebackType
 from typing import Any
 
-from agentd.service.entry import DETAIL_LIMIT, Entry
+from agentd.service.entry import DETAIL_LIMIT, JournalEntry
 from agentd.service.journal import Journal
 from agentd.text import safe_text
 
@@ -50,7 +50,7 @@ class LogBridge(logging.Handler):
             message = f"(unreadable record: {type(broken).__name__})"
         error = record.exc_info[1] if record.exc_info else None
         self._journal.put(
-            Entry(
+            JournalEntry(
                 "log",
                 record.levelno,
                 safe_text(f"{record.name}: {message}"),
@@ -74,10 +74,10 @@ def describe(error: BaseException) -> str:
     return text if len(text) <= DETAIL_LIMIT else "…" + text[-DETAIL_LIMIT:]
 
 
-def crash_entry(error: BaseException, where: str) -> Entry:
+def crash_entry(error: BaseException, where: str) -> JournalEntry:
     """Return the entry of an exception that nobody caught."""
     message = safe_text(f"{where}: {type(error).__name__}: {error}")
-    return Entry("crash", logging.CRITICAL, message, {"where": where}, describe(error))
+    return JournalEntry("crash", logging.CRITICAL, message, {"where": where}, describe(error))
 
 
 def install(journal: Journal) -> None:
@@ -121,7 +121,7 @@ def install_loop_handler(loop: asyncio.AbstractEventLoop, journal: Journal) -> N
         if isinstance(error, BaseException):
             journal.put(crash_entry(error, message))
         else:
-            journal.put(Entry("log", logging.ERROR, safe_text(message)))
+            journal.put(JournalEntry("log", logging.ERROR, safe_text(message)))
 
     loop.set_exception_handler(on_error)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Literal, Protocol, TextIO
 
 from agentd.clock import Clock, WallTime
-from agentd.service.entry import Entry, journal_fields, json_line, text_line
+from agentd.service.entry import JournalEntry, journal_fields, json_line, text_line
 
 BACKLOG = 2000  # entries; a busy minute
 CLOSE_S = 1.0
@@ -25,7 +25,7 @@ class Outlet(Protocol):
 
     dropped: int
 
-    def put(self, entry: Entry) -> None:
+    def put(self, entry: JournalEntry) -> None:
         """Write `entry` or count it as dropped; never raise."""
 
     def close(self) -> None:
@@ -36,10 +36,10 @@ class MemoryOutlet:
     """Keeps entries: the fake for tests."""
 
     def __init__(self) -> None:
-        self.entries: list[Entry] = []
+        self.entries: list[JournalEntry] = []
         self.dropped = 0
 
-    def put(self, entry: Entry) -> None:
+    def put(self, entry: JournalEntry) -> None:
         """Keep `entry`."""
         self.entries.append(entry)
 
@@ -57,11 +57,11 @@ class JournaldOutlet:
     def __init__(self, send: Callable[..., None]) -> None:
         self.dropped = 0
         self._send = send
-        self._waiting: queue.Queue[Entry] = queue.Queue(BACKLOG)
+        self._waiting: queue.Queue[JournalEntry] = queue.Queue(BACKLOG)
         self._thread = threading.Thread(target=self._write, name="agentd journal", daemon=True)
         self._thread.start()
 
-    def put(self, entry: Entry) -> None:
+    def put(self, entry: JournalEntry) -> None:
         """Queue an entry; returns at once."""
         try:
             self._waiting.put_nowait(entry)
@@ -90,14 +90,14 @@ class StreamOutlet:
     """Writes lines to a stream."""
 
     def __init__(
-        self, stream: TextIO, form: Callable[[Entry, WallTime], str], *, clock: Clock
+        self, stream: TextIO, form: Callable[[JournalEntry, WallTime], str], *, clock: Clock
     ) -> None:
         self.dropped = 0
         self._stream = stream
         self._form = form
         self._clock = clock
 
-    def put(self, entry: Entry) -> None:
+    def put(self, entry: JournalEntry) -> None:
         """Write one entry; a closed pipe costs the entry."""
         try:
             self._stream.write(self._form(entry, self._clock.wall()) + "\n")

@@ -15,10 +15,10 @@ from typing import Any
 
 from agentd.config.settings import Settings
 from agentd.device.earcons import is_quiet
-from agentd.device.guarded import PER_MINUTE, Scene, question, to_cancel, volume_wanted
+from agentd.device.guarded import PER_MINUTE, GuardContext, question, to_cancel, volume_wanted
 from agentd.device.mute import Mute
 from agentd.device.ringer import Ringer
-from agentd.device.timers import Entry, TimerError
+from agentd.device.timers import TimerEntry, TimerError
 from agentd.device.values import number, text
 from agentd.device.volume import Volume
 from agentd.errors import AgentdError
@@ -68,7 +68,7 @@ class DeviceTools:
         """Return what a person must have confirmed before `name` is run; empty: nothing."""
         now = self.ringer.now()
         cancelled = sum(at_s > now.mono_s - LATELY_S for at_s in self._cancelled_s)
-        scene = Scene(
+        scene = GuardContext(
             muted=self.mute.muted,
             volume_percent=self.volume.percent,
             loud_percent=self.settings().tools.night_volume_percent if self._is_night else None,
@@ -158,7 +158,7 @@ class DeviceTools:
     def _pending(self) -> list[dict[str, object]]:
         return [self._described(entry) for entry in self.ringer.schedule.entries]
 
-    def _described(self, entry: Entry) -> dict[str, object]:
+    def _described(self, entry: TimerEntry) -> dict[str, object]:
         left_s = self.ringer.schedule.left_s(entry, self.ringer.now())
         told: dict[str, object] = {"number": entry.number, "kind": entry.kind}
         if entry.label:

@@ -1,4 +1,4 @@
-"""From microphone frames to utterances: level, detector, gate, and the half-duplex shutter."""
+"""From microphone frames to utterances: level, detector, gate, and half duplex."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HINDSIGHT = 32  # frames on which a detector may change its mind; more than any 
 class Listener:
     """Feeds frames to the gate and its speech onward, all in the caller's stack.
 
-    Half duplex (no echo canceller): the shutter is shut while the speaker plays and for a tail
+    Half duplex (no echo canceller): the gate is shut while the speaker plays and for a tail
     after it, so that the device does not answer itself. With a canceller, frames that are only what
     it left of the reply do not open the gate, however much they sound like speech.
     """
@@ -101,7 +101,7 @@ class Listener:
         return replace(judged, voiced=judged.voiced and not echoes[-1], hindsight=hindsight)
 
     def hold(self) -> None:
-        """Push to talk: pass on everything as one utterance, through the shutter too."""
+        """Push to talk: pass on everything as one utterance, through half duplex too."""
         self._held = True
 
     def release(self) -> None:
@@ -119,14 +119,14 @@ class Listener:
         self._detector.reset()
 
     def shut(self) -> None:
-        """Close the half-duplex shutter: the speaker plays."""
+        """Shut the gate for half duplex: the speaker plays."""
         if not self._shut:
             self._shut = True
             if not self._held:
                 self.cut()
 
     def unshut(self, at_s: float) -> None:
-        """Open the shutter for frames from `at_s` on: the reply has drained, plus a tail."""
+        """Open it again for frames from `at_s` on: the reply has drained, plus a tail."""
         self._shut = False
         self._shut_until_s = at_s
 

@@ -1,8 +1,9 @@
 """The conversation against hostile frames: the real SDK reads them, agentd's own core decides.
 
 Nothing here waits: a socket in memory hands the frames to `google.genai`, whose messages go the
-way of the product (`GenaiLink`, `convert`) into the `World` of the conversation's own tests, which
-checks every command: one connection, audio only inside UplinkOpened and UplinkClosed, never muted.
+way of the product (`GenaiConnection`, `convert`) into the `World` of the conversation's own
+tests, which checks every command: one connection, audio only inside UplinkOpened and UplinkClosed,
+never muted.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ from google.genai.live import AsyncSession
 from agentd import events as e
 from agentd.clock import WallTime
 from agentd.live import commands as c
-from agentd.live.connection import LinkFailed
+from agentd.live.connection import ConnectionFailed
 from agentd.live.failures import Failure, Kind, Phase
-from agentd.live.google.connection import GenaiLink
+from agentd.live.google.connection import GenaiConnection
 from agentd.live.machine import HOLDING, State
-from agentd.live.messages import Audio, ClientMessage
+from agentd.live.messages import ClientMessage, RealtimeAudio
 from agentd.service.entry import entry_of, journal_fields, json_line, text_line
 from agentd.state import envelope
 from tests.attack import frames, values
@@ -96,7 +97,7 @@ class AttackedWorld(Witness):
 
     def __init__(self, **config: Any) -> None:
         self.inputs = 0
-        self.link: GenaiLink
+        self.link: GenaiConnection
         self.socket = _Socket()
         super().__init__(**config)
         self.new_link()
@@ -106,7 +107,7 @@ class AttackedWorld(Witness):
         self.socket = _Socket()
         client: Any = types.SimpleNamespace(vertexai=self.settings.live.backend == "vertex")
         socket: Any = self.socket
-        self.link = GenaiLink(AsyncSession(client, socket), socket, _leave)
+        self.link = GenaiConnection(AsyncSession(client, socket), socket, _leave)
 
     def connect(self) -> World:
         """Let the dial under way succeed, on a stream of its own."""
@@ -122,7 +123,7 @@ class AttackedWorld(Witness):
         self.socket.frame = text.encode("utf-8", "surrogatepass")
         try:
             message = run_at(self.now, self.link.receive())
-        except LinkFailed as failed:
+        except ConnectionFailed as failed:
             self.end(failed.failure)
             return
         self.give(c.Received(wire.number, message))
@@ -130,10 +131,10 @@ class AttackedWorld(Witness):
     def _check_send(self, command: c.Send) -> None:
         if self.indexed:  # what the service says it has consumed is a lie
             assert self.open_wire is not None
-            assert not isinstance(command.message, Audio) or self.lit is not None
+            assert not isinstance(command.message, RealtimeAudio) or self.lit is not None
         else:
             super()._check_send(command)
-        if not isinstance(command.message, Audio):
+        if not isinstance(command.message, RealtimeAudio):
             self._check_bytes(command.message)
 
     def _check_bytes(self, message: ClientMessage) -> None:
@@ -154,7 +155,7 @@ class AttackedWorld(Witness):
         for name, value in journal_fields(entry).items():
             assert_plain(value, 2000, f"{entry.name}'s field {name}")
 
-    def _stores(self, command: c.Store) -> None:
+    def _stores(self, command: c.StoreDocument) -> None:
         super()._stores(command)
         if command.document is not None:
             text = envelope.canonical(command.document)

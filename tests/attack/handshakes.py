@@ -19,7 +19,7 @@ from unittest import mock
 from agentd.config.credentials import Credentials
 from agentd.config.settings import Settings
 from agentd.live.commands import SetupPlan
-from agentd.live.connection import LinkFailed
+from agentd.live.connection import ConnectionFailed
 from agentd.live.google.connector import GenaiConnector
 from agentd.live.toolbox import Toolbox
 from agentd.text import safe_text
@@ -133,13 +133,13 @@ class Handshakes:
             with mock.patch.dict(os.environ, {"no_proxy": "127.0.0.1"}):
                 try:
                     link = await connector.connect(SetupPlan(settings, None, ""))
-                except LinkFailed as failed:
+                except ConnectionFailed as failed:
                     _check(failed)
                     return
             try:
                 for _ in range(20):
                     await link.receive()
-            except LinkFailed as failed:
+            except ConnectionFailed as failed:
                 _check(failed)
             finally:
                 link.abort()
@@ -154,6 +154,6 @@ def _of_ours(context: dict[str, Any]) -> str:
     return "" if "handle" not in context else f"{told} in {context['handle']!r}"
 
 
-def _check(failed: LinkFailed) -> None:
+def _check(failed: ConnectionFailed) -> None:
     assert_harmless(safe_text(failed.failure.reason), 400, "the reason of a failed dial")
     assert failed.failure.code < 2**31

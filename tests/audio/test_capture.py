@@ -13,7 +13,7 @@ from agentd.audio.capture import Microphone, SampleClock
 from agentd.audio.fakes import FakeCapture
 from agentd.clock import FakeClock, SystemClock
 from agentd.config.settings import Audio
-from agentd.errors import CaptureLost as CaptureLostError
+from agentd.errors import CaptureFailed as CaptureLostError
 from agentd.errors import DeviceBusy, DeviceNotFound, DeviceWedged
 from agentd.events import (
     CaptureBack,

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentd.audio import formats
-from agentd.audio.jitter import Cushion, Drained, Gap, Note, Progress, Started
+from agentd.audio.jitter import Drained, Gap, JitterBuffer, Note, Progress, Started
 
 PERIOD = 480  # 20 ms
 
@@ -28,7 +28,7 @@ def ms(milliseconds: float, value: int = 1_000) -> bytes:
     return level(round(milliseconds * 24), value)
 
 
-def read(cushion: Cushion, periods: int = 1, latency_s: float = 0.0) -> list[int]:
+def read(cushion: JitterBuffer, periods: int = 1, latency_s: float = 0.0) -> list[int]:
     """Return the samples of the next periods."""
     return [
         sample
@@ -49,14 +49,14 @@ def only(notes: list[Note], kind: type) -> list[Note]:
 
 def test_silence_flows_while_there_is_nothing_to_play() -> None:
     """A device is always fed whole periods."""
-    cushion = Cushion(80)
+    cushion = JitterBuffer(80)
     assert cushion.read(PERIOD, 0.0) == bytes(2 * PERIOD)
     assert (cushion.take_notes(), cushion.is_idle, cushion.playing_turn) == ([], True, None)
 
 
 def test_a_reply_starts_when_the_cushion_is_full() -> None:
     """60 of 80 ms wait, 80 of 80 ms play."""
-    cushion = Cushion(80)
+    cushion = JitterBuffer(80)
     cushion.write(1, ms(60))
     assert heard(read(cushion)) == 0
     cushion.write(1, ms(20))
@@ -67,7 +67,7 @@ def test_a_reply_starts_when_the_cushion_is_full() -> None:
 
 def test_a_short_reply_starts_when_it_is_complete() -> None:
     """30 ms never fill a cushion."""
-    cushion = Cushion(80)
+    cushion = JitterBuffer(80)
     cushion.write(1, ms(30))
     cushion.complete(1)
     assert heard(read(cushion, 3)) == 30 * 24
@@ -76,7 +76,7 @@ def test_a_short_reply_starts_when_it_is_complete() -> None:
 
 def test_a_reply_that_trickles_in_is_not_kept_waiting_for_ever() -> None:
     """After three cushions of waiting what is there is played."""
-    cushion = Cushion(80)
+    cushion = JitterBuffer(80)
     cushion.write(1, ms(40))
     assert heard(read(cushion, 12)) == 0
     assert heard(read(cushion)) == PERIOD
@@ -84,7 +84,7 @@ def test_a_reply_that_trickles_in_is_not_kept_waiting_for_ever() -> None:
 
 def test_a_whole_reply_at_once_is_played_whole() -> None:
     """Faster than real time is no reason to drop anything."""
-    cushion = Cushion(80)
+    cushion = JitterBuffer(80)
     for _ in range(100):
         assert cushion.write(1, ms(600))
     cushion.complete(1)
@@ -94,7 +94,7 @@ def test_a_whole_reply_at_once_is_played_whole() -> None:
 
 def test_replies_follow_each_other_without_a_gap() -> None:
     """The second begins in the very period in which the first ends."""
-    cushion = Cushion(80)
+    cushion = JitterBuffer(80)
     cushion.write(1, ms(30, 100))
     cushion.complete(1)
     cushion.write(2, ms(90, 200))
@@ -105,7 +105,7 @@ def test_replies_follow_each_other_without_a_gap() -> None:
 
 def test_the_budget_refuses_and_says_so() -> None:
     """No silent drop: the caller is told that it was not taken."""
-    cushion = Cushion(80, budget_bytes=2_000)
+    cushion = JitterBuffer(80, budget_bytes=2_000)
     assert cushion.write(1, bytes(1_500))
     assert not cushion.write(1, bytes(600))
     assert cushion.write(1, bytes(500))
@@ -114,7 +114,7 @@ def test_the_budget_refuses_and_says_so() -> None:
 
 def test_a_torn_sample_is_left_out() -> None:
     """An odd byte would turn everything after it into noise."""
-    cushion = Cushion(20)
+    cushion = JitterBuffer(20)
     cushion.write(1, ms(20) + b"\x7f")
     cushion.write(1, ms(20))
     assert heard(read(cushion, 2)) == 960
@@ -125,7 +125,7 @@ def test_a_torn_sample_is_left_out() -> None:
 
 def test_a_gap_is_counted_when_the_reply_goes_on() -> None:
     """The period that ran dry counts from its last sample."""
-    cushion = Cushion(40)
+    cushion = JitterBuffer(40)
     cushion.write(1, ms(50))
     read(cushion, 5)
     cushion.write(1, ms(200))
@@ -136,7 +136,7 @@ def test_a_gap_is_counted_when_the_reply_goes_on() -> None:
 
 def test_the_end_of_a_reply_is_no_gap() -> None:
     """The word that it is complete may come after the last sample was played."""
-    cushion = Cushion(40)
+    cushion = JitterBuffer(40)
     cushion.write(1, ms(50))
     read(cushion, 5)
     cushion.complete(1)
@@ -147,7 +147,7 @@ def test_the_end_of_a_reply_is_no_gap() -> None:
 
 def test_a_torn_end_fades_instead_of_clicking() -> None:
     """The last 5 ms before a hole go down to nothing."""
-    cushion = Cushion(40)
+    cushion = JitterBuffer(40)
     cushion.write(1, ms(50))
     samples = read(cushion, 3)
     assert samples[50 * 24 - 1] < 50
@@ -156,7 +156,7 @@ def test_a_torn_end_fades_instead_of_clicking() -> None:
 
 def test_a_reply_used_up_exactly_runs_dry_with_the_next_period() -> None:
     """No fade is needed where a period was full."""
-    cushion = Cushion(40)
+    cushion = JitterBuffer(40)
     cushion.write(1, ms(40))
     assert heard(read(cushion, 2)) == 960
     assert heard(read(cushion)) == 0
@@ -167,7 +167,7 @@ def test_a_reply_used_up_exactly_runs_dry_with_the_next_period() -> None:
 
 def test_the_cushion_grows_with_gaps_and_shrinks_with_clean_replies() -> None:
     """Jitter costs a stutter once, not in every sentence."""
-    cushion = Cushion(40)
+    cushion = JitterBuffer(40)
     cushion.write(1, ms(40))
     read(cushion, 10)
     cushion.write(1, ms(100))
@@ -184,7 +184,7 @@ def test_the_cushion_grows_with_gaps_and_shrinks_with_clean_replies() -> None:
 
 def test_a_reply_that_nearly_ran_dry_enlarges_the_cushion_for_the_next() -> None:
     """10 ms were left where 20 are wanted; nothing was torn."""
-    cushion = Cushion(80)
+    cushion = JitterBuffer(80)
     cushion.write(1, ms(80))
     read(cushion, 3)
     cushion.write(1, ms(100))
@@ -200,7 +200,7 @@ def test_a_reply_that_nearly_ran_dry_enlarges_the_cushion_for_the_next() -> None
 
 def test_what_is_configured_is_the_least() -> None:
     """Also where that is more than would ever be learned."""
-    cushion = Cushion(600)
+    cushion = JitterBuffer(600)
     cushion.write(1, ms(600))
     read(cushion, 30)
     cushion.complete(1)
@@ -210,7 +210,7 @@ def test_what_is_configured_is_the_least() -> None:
 
 def test_a_reply_with_plenty_in_hand_lets_it_shrink_again() -> None:
     """By half of what was too much, and by a tenth at most."""
-    cushion = Cushion(80)
+    cushion = JitterBuffer(80)
     cushion._cushion_ms = 200.0
     shrunk = []
     for turn, plenty_ms in ((1, 60), (2, 400)):
@@ -224,7 +224,7 @@ def test_a_reply_with_plenty_in_hand_lets_it_shrink_again() -> None:
 
 def test_nothing_changes_where_just_enough_is_in_hand() -> None:
     """20 ms: no more is wanted, no less is safe."""
-    cushion = Cushion(80)
+    cushion = JitterBuffer(80)
     cushion.write(1, ms(80))
     read(cushion, 3)
     cushion.write(1, ms(20))
@@ -244,7 +244,7 @@ def over_a_link(seed: int, jitter_ms: float, replies: int = REPLIES) -> list[tup
     by up to `jitter_ms` and stay in order, as behind TCP; the device takes 30 ms at a time.
     """
     dice = random.Random(seed)
-    cushion = Cushion(80)
+    cushion = JitterBuffer(80)
     told = []
     for turn in range(1, replies + 1):
         late = [n * PIECE_MS + dice.uniform(0, jitter_ms) for n in range(4_000 // PIECE_MS)]
@@ -280,7 +280,7 @@ def test_an_even_link_leaves_the_cushion_alone() -> None:
 
 def test_the_cushion_has_an_end() -> None:
     """A dreadful link does not make every answer a second late."""
-    cushion = Cushion(300)
+    cushion = JitterBuffer(300)
     for _ in range(20):
         cushion.write(1, ms(600))
         read(cushion, 100)
@@ -292,7 +292,7 @@ def test_the_cushion_has_an_end() -> None:
 
 def test_heard_lags_by_the_latency_of_the_device() -> None:
     """What is in the device has not been heard."""
-    cushion = Cushion(20)
+    cushion = JitterBuffer(20)
     cushion.write(1, ms(1_000))
     read(cushion, 11, latency_s=0.06)  # at the 11th, 10 were handed out and 3 of them not played
     assert only(cushion.take_notes(), Progress)[-1] == Progress(1, 100.0)
@@ -300,7 +300,7 @@ def test_heard_lags_by_the_latency_of_the_device() -> None:
 
 def test_drained_means_that_the_device_has_played_it() -> None:
     """Three periods of latency, three more periods."""
-    cushion = Cushion(20)
+    cushion = JitterBuffer(20)
     cushion.write(1, ms(40))
     cushion.complete(1)
     read(cushion, 2, latency_s=0.06)
@@ -316,7 +316,7 @@ def test_drained_means_that_the_device_has_played_it() -> None:
 
 def test_heard_never_goes_back() -> None:
     """A device that reports a jump in its latency does not unplay anything."""
-    cushion = Cushion(20)
+    cushion = JitterBuffer(20)
     cushion.write(1, ms(60))
     cushion.complete(1)
     read(cushion, 4, latency_s=0.0)
@@ -326,7 +326,7 @@ def test_heard_never_goes_back() -> None:
 
 def test_progress_is_told_at_least_every_200_ms() -> None:
     """So that an interruption knows how much of the sentence was heard."""
-    cushion = Cushion(20)
+    cushion = JitterBuffer(20)
     cushion.write(1, ms(2_000))
     cushion.complete(1)
     read(cushion, 110)
@@ -337,7 +337,7 @@ def test_progress_is_told_at_least_every_200_ms() -> None:
 
 def test_silence_between_pieces_is_not_counted_as_heard() -> None:
     """Gaps belong to nobody."""
-    cushion = Cushion(20)
+    cushion = JitterBuffer(20)
     cushion.write(1, ms(50))
     read(cushion, 10)
     cushion.write(1, ms(50))
@@ -355,7 +355,7 @@ def test_every_sample_is_handed_out_once_and_counted_once(
     pieces: list[int], reads_between: int, latency_ms: int
 ) -> None:
     """Whatever the jitter: the reply comes out whole, in order, and heard_ms is its length."""
-    cushion = Cushion(80)
+    cushion = JitterBuffer(80)
     out: list[int] = []
     for piece in pieces:
         cushion.write(1, level(piece, 500))
@@ -375,7 +375,7 @@ def test_every_sample_is_handed_out_once_and_counted_once(
 
 def test_cancelled_is_silent_within_one_period_and_fades() -> None:
     """5 ms of fade, then nothing."""
-    cushion = Cushion(20)
+    cushion = JitterBuffer(20)
     cushion.write(1, ms(1_000))
     read(cushion, 5)
     cushion.cancel(1)
@@ -387,7 +387,7 @@ def test_cancelled_is_silent_within_one_period_and_fades() -> None:
 
 def test_cancelled_tells_exactly_what_was_heard() -> None:
     """Five periods and the fade."""
-    cushion = Cushion(20)
+    cushion = JitterBuffer(20)
     cushion.write(1, ms(1_000))
     read(cushion, 5)
     cushion.cancel(1)
@@ -398,7 +398,7 @@ def test_cancelled_tells_exactly_what_was_heard() -> None:
 
 def test_what_comes_late_of_a_cancelled_turn_is_not_played() -> None:
     """It is counted, the next turn is heard."""
-    cushion = Cushion(20)
+    cushion = JitterBuffer(20)
     cushion.write(3, ms(100))
     cushion.cancel(3)
     assert cushion.write(3, ms(100))
@@ -411,7 +411,7 @@ def test_what_comes_late_of_a_cancelled_turn_is_not_played() -> None:
 
 def test_cancelling_a_turn_that_has_no_audio_yet_still_ends_it() -> None:
     """Whoever waits for its end is not left waiting; a second time says nothing."""
-    cushion = Cushion(20)
+    cushion = JitterBuffer(20)
     cushion.cancel(5)
     cushion.cancel(5)
     assert cushion.take_notes() == [Drained(5, 0.0)]
@@ -419,7 +419,7 @@ def test_cancelling_a_turn_that_has_no_audio_yet_still_ends_it() -> None:
 
 def test_cancelling_a_reply_that_was_gathering_makes_no_sound() -> None:
     """No fade of what was never begun."""
-    cushion = Cushion(80)
+    cushion = JitterBuffer(80)
     cushion.write(1, ms(40))
     cushion.cancel(1)
     assert heard(read(cushion, 2)) == 0
@@ -428,7 +428,7 @@ def test_cancelling_a_reply_that_was_gathering_makes_no_sound() -> None:
 
 def test_cancelling_takes_earlier_turns_along_and_spares_later_ones() -> None:
     """Order of turns is order of time."""
-    cushion = Cushion(20)
+    cushion = JitterBuffer(20)
     for turn in (1, 2, 3):
         cushion.write(turn, ms(40, turn * 100))
         cushion.complete(turn)
@@ -438,7 +438,7 @@ def test_cancelling_takes_earlier_turns_along_and_spares_later_ones() -> None:
 
 def test_an_empty_reply_drains() -> None:
     """Complete without any audio: a tool call, say."""
-    cushion = Cushion(20)
+    cushion = JitterBuffer(20)
     cushion.complete(1)
     read(cushion, 2)
     assert cushion.take_notes() == [Drained(1, 0.0)]
@@ -446,7 +446,7 @@ def test_an_empty_reply_drains() -> None:
 
 def test_a_lost_device_ends_every_reply_with_what_was_heard() -> None:
     """Playing, leaving and waiting ones; sounds are dropped too."""
-    cushion = Cushion(20)
+    cushion = JitterBuffer(20)
     cushion.write(1, ms(40))
     cushion.complete(1)
     cushion.write(2, ms(400))
@@ -467,7 +467,7 @@ def test_a_lost_device_ends_every_reply_with_what_was_heard() -> None:
 
 def test_a_sound_is_heard_at_once() -> None:
     """No cushion for what is already here."""
-    cushion = Cushion(80)
+    cushion = JitterBuffer(80)
     cushion.play(ms(30, 700))
     samples = read(cushion, 2)
     assert samples[: 30 * 24] == [700] * 720
@@ -477,7 +477,7 @@ def test_a_sound_is_heard_at_once() -> None:
 
 def test_a_reply_is_ducked_under_a_sound_and_comes_back() -> None:
     """To a quarter, over one period each way."""
-    cushion = Cushion(20)
+    cushion = JitterBuffer(20)
     cushion.write(1, ms(400, 8_000))
     read(cushion, 2)
     cushion.play(ms(60, 0))
@@ -489,7 +489,7 @@ def test_a_reply_is_ducked_under_a_sound_and_comes_back() -> None:
 
 def test_a_sound_need_not_duck() -> None:
     """A tick is mixed in."""
-    cushion = Cushion(20)
+    cushion = JitterBuffer(20)
     cushion.write(1, ms(100, 1_000))
     cushion.play(ms(20, 500), duck=False)
     assert read(cushion) == [1_500] * PERIOD
@@ -497,7 +497,7 @@ def test_a_sound_need_not_duck() -> None:
 
 def test_a_reply_that_gathers_is_not_playing_yet() -> None:
     """Nobody hears it, so nobody can interrupt it."""
-    cushion = Cushion(80)
+    cushion = JitterBuffer(80)
     cushion.write(1, ms(20))
     read(cushion)
     assert cushion.playing_turn is None
@@ -505,7 +505,7 @@ def test_a_reply_that_gathers_is_not_playing_yet() -> None:
 
 def test_hush_stops_sounds_and_not_the_reply() -> None:
     """An alarm ends by a word."""
-    cushion = Cushion(20)
+    cushion = JitterBuffer(20)
     cushion.write(1, ms(100, 1_000))
     cushion.play(ms(1_000, 500), duck=False)
     read(cushion)
@@ -515,7 +515,7 @@ def test_hush_stops_sounds_and_not_the_reply() -> None:
 
 def test_volume_moves_over_one_period() -> None:
     """No step, no click."""
-    cushion = Cushion(20)
+    cushion = JitterBuffer(20)
     cushion.write(1, ms(200, 1_000))
     read(cushion)
     cushion.set_volume(0.5)
@@ -527,7 +527,7 @@ def test_volume_moves_over_one_period() -> None:
 
 def test_the_fade_of_a_cancelled_reply_keeps_the_volume() -> None:
     """It does not jump up to full volume for its last 5 ms."""
-    cushion = Cushion(20)
+    cushion = JitterBuffer(20)
     cushion.set_volume(0.5)
     cushion.write(1, ms(200, 1_000))
     read(cushion, 3)
@@ -537,7 +537,7 @@ def test_the_fade_of_a_cancelled_reply_keeps_the_volume() -> None:
 
 def test_a_sum_beyond_full_scale_is_limited() -> None:
     """Never wraps around."""
-    cushion = Cushion(20)
+    cushion = JitterBuffer(20)
     cushion.write(1, ms(100, 30_000))
     cushion.play(ms(20, 30_000), duck=False)
     assert all(30_000 < sample <= 32_767 for sample in read(cushion))
@@ -546,7 +546,7 @@ def test_a_sum_beyond_full_scale_is_limited() -> None:
 @pytest.mark.parametrize("frames", [1, 60, 480, 720, 1_024, 4_800])
 def test_any_period_length_works(frames: int) -> None:
     """Devices choose their own."""
-    cushion = Cushion(80)
+    cushion = JitterBuffer(80)
     cushion.write(1, ms(1_000))
     cushion.complete(1)
     total = 0
@@ -566,7 +566,7 @@ def test_a_period_costs_the_same_however_many_replies_wait() -> None:
     """A service gone mad sends thousands; only the one that is played is looked at."""
     steps = []
     for waiting in (10, 3_000):
-        cushion = Cushion(80)
+        cushion = JitterBuffer(80)
         for turn in range(waiting):
             cushion.write(turn, ms(20))
             cushion.complete(turn)
@@ -597,7 +597,7 @@ ACTIONS = st.lists(
 @given(ACTIONS)
 def test_what_waits_is_counted_rightly(actions: list[tuple[str, int, int]]) -> None:
     """In any order, also of turns: the sum of what each reply still holds."""
-    cushion = Cushion(20)
+    cushion = JitterBuffer(20)
     for action, turn, size in actions:
         if action == "write":
             cushion.write(turn, bytes(size))

@@ -15,7 +15,7 @@ from agentd.audio.echo.policy import EchoMode, choose, measured_attenuation_db
 from agentd.audio.fakes import FakeCanceller, FakeCapture, FakePlayback
 from agentd.clock import FakeClock
 from agentd.config.settings import Audio, Settings
-from agentd.errors import CaptureLost as CaptureLostError
+from agentd.errors import CaptureFailed as CaptureLostError
 from agentd.events import (
     CaptureLost,
     DetectorMissing,

@@ -11,8 +11,8 @@ from agentd.audio.flatline import (
     MOST_S,
     NEVER_S,
     ONCE_S,
-    Change,
     Flatline,
+    SilenceChange,
     is_flat,
     sounding_channel,
     trouble_of,
@@ -26,7 +26,7 @@ SOUND = formats.to_pcm([0, 1] * (formats.FRAME_SAMPLES // 2))
 def flat_for(line: Flatline, frame: bytes = ZERO) -> float:
     """After how many seconds of it silence is reported."""
     for count in range(1, 200_000):
-        if line.take(frame) is Change.SILENT:
+        if line.take(frame) is SilenceChange.SILENT:
             return count * formats.FRAME_S
     raise AssertionError("it never is")
 
@@ -45,7 +45,7 @@ def test_silence_is_reported_once_and_sound_ends_it(frame: bytes, value: int) ->
     assert line.silent_s == pytest.approx(NEVER_S)
     assert line.value == value
     assert {line.take(frame) for _ in range(10_000)} == {None}
-    assert line.take(SOUND) is Change.SOUND
+    assert line.take(SOUND) is SilenceChange.SOUND
     assert line.take(SOUND) is None
     assert line.silent_s == 0.0
 
@@ -76,7 +76,7 @@ def test_a_mistake_at_the_start_counts_as_well() -> None:
     line = Flatline()
     assert [flat_for(line), line.take(SOUND), flat_for(line)] == [
         pytest.approx(NEVER_S),
-        Change.SOUND,
+        SilenceChange.SOUND,
         pytest.approx(ONCE_S),
     ]
 

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from agentd.audio.pace import AHEAD_S, TOO_FAST, TOO_SLOW, Pace
-from agentd.audio.supervise import Trouble
+from agentd.audio.supervise import DeviceTrouble
 
 PERIOD_S = 0.04
 
@@ -15,10 +15,10 @@ PERIOD_S = 0.04
 class Stream:
     """A device on a clock of its own."""
 
-    def __init__(self, doubt: Trouble | None = None) -> None:
+    def __init__(self, doubt: DeviceTrouble | None = None) -> None:
         self.pace = Pace(doubt)
         self.now_s = 500.0
-        self.found: list[Trouble] = []
+        self.found: list[DeviceTrouble] = []
 
     def run(self, seconds: float, *, speed: float = 1.0, jitter_s: float = 0.0) -> Stream:
         """Deliver at `speed` for so long, until something is wrong."""

@@ -26,7 +26,7 @@ from agentd.audio.pipes import (
 from agentd.audio.wav import WavWriter
 from agentd.clock import FakeClock
 from agentd.config.settings import Audio
-from agentd.errors import AudioError, CaptureLost, DeviceNotFound, PlaybackLost
+from agentd.errors import AudioError, CaptureFailed, DeviceNotFound, PlaybackFailed
 from rig.waiting import running, until
 
 BYTES_PER_S = formats.CAPTURE_RATE_HZ * formats.SAMPLE_BYTES
@@ -72,7 +72,7 @@ def test_what_is_written_is_heard_in_order(pipe: Path) -> None:
             os.write(end, pcm[at : at + 333])
             await asyncio.sleep(0)
         os.close(end)
-        with pytest.raises(CaptureLost, match="no program writes to it"):
+        with pytest.raises(CaptureFailed, match="no program writes to it"):
             await task
 
     asyncio.run(main())
@@ -114,7 +114,7 @@ def test_a_pipe_that_nobody_fills_is_a_lost_microphone(pipe: Path) -> None:
 
     async def main() -> None:
         device = PipeCapture(pipe, FakeClock())
-        with pytest.raises(CaptureLost, match=r"no program writes to it.*int16 mono at 16000 Hz"):
+        with pytest.raises(CaptureFailed, match=r"no program writes to it.*int16 mono at 16000 Hz"):
             await device.capture(lambda pcm, _at, _o: got.append(pcm))
 
     asyncio.run(main())
@@ -155,14 +155,14 @@ def test_a_speaker_waits_for_nobody_and_says_so(pipe: Path) -> None:
 
     async def main() -> None:
         device = PipePlayback(pipe, FakeClock())
-        with pytest.raises(PlaybackLost, match="no program reads from it"):
+        with pytest.raises(PlaybackFailed, match="no program reads from it"):
             await device.play(lambda count, _latency: bytes(count * 2))
         end = reader(pipe)
         task = asyncio.create_task(device.play(lambda count, _latency: bytes(count * 2)))
         await asyncio.sleep(0)
         assert os.read(end, 960)
         os.close(end)
-        with pytest.raises(PlaybackLost, match="no program reads from it"):
+        with pytest.raises(PlaybackFailed, match="no program reads from it"):
             await task
 
     asyncio.run(main())
@@ -178,7 +178,7 @@ def test_a_reader_that_stops_is_a_lost_speaker(pipe: Path) -> None:
 
     async def main() -> None:
         end = reader(pipe)
-        with pytest.raises(PlaybackLost, match="has stopped"):
+        with pytest.raises(PlaybackFailed, match="has stopped"):
             await PipePlayback(pipe, FakeClock()).play(source)
         assert len(os.read(end, 1 << 20)) <= PIPE_BYTES
         os.close(end)

@@ -14,7 +14,7 @@ from agentd.audio.playback import Player
 from agentd.clock import FakeClock
 from agentd.config.settings import Audio
 from agentd.errors import DeviceNotFound, DeviceWedged
-from agentd.errors import PlaybackLost as PlaybackLostError
+from agentd.errors import PlaybackFailed as PlaybackLostError
 from agentd.events import (
     Event,
     PlaybackBack,

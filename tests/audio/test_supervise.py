@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from agentd.audio.supervise import LATE_S, Supervisor, Trouble
+from agentd.audio.supervise import LATE_S, DeviceSupervisor, DeviceTrouble
 from agentd.clock import SystemClock
 
 STALL_S = 0.2
@@ -15,10 +15,10 @@ class Device:
     """Opens, and shows signs of life only when told to."""
 
     def __init__(self) -> None:
-        self.lost: list[Trouble] = []
+        self.lost: list[DeviceTrouble] = []
         self.opened = asyncio.Event()
         self.reported = asyncio.Event()
-        self.supervisor = Supervisor(
+        self.supervisor = DeviceSupervisor(
             self._run,
             clock=SystemClock(),
             on_lost=self._on_lost,
@@ -31,7 +31,7 @@ class Device:
         self.opened.set()
         await asyncio.Event().wait()
 
-    def _on_lost(self, trouble: Trouble) -> None:
+    def _on_lost(self, trouble: DeviceTrouble) -> None:
         self.lost.append(trouble)
         self.reported.set()
 

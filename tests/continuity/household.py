@@ -18,7 +18,7 @@ from agentd import events as e
 from agentd.clock import Clock, SystemClock
 from agentd.config.settings import Settings
 from agentd.live.commands import SetupPlan
-from agentd.live.connection import Connector, Link
+from agentd.live.connection import Connection, Connector
 from agentd.live.google.connector import GenaiConnector
 from agentd.live.messages import ClientMessage, ServerMessage
 from agentd.live.session import LiveSession
@@ -122,7 +122,7 @@ class _ScaledLink:
     The emulator announces GoAway in real seconds, as a client without a fast clock needs it.
     """
 
-    def __init__(self, link: Link, scale: float) -> None:
+    def __init__(self, link: Connection, scale: float) -> None:
         self._link = link
         self._scale = scale
 
@@ -161,7 +161,7 @@ class ScaledConnector:
         """Import the SDK."""
         await self._connector.warm_up()
 
-    async def connect(self, plan: SetupPlan) -> Link:
+    async def connect(self, plan: SetupPlan) -> Connection:
         """Dial."""
         return _ScaledLink(await self._connector.connect(plan), self._scale)
 

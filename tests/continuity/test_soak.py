@@ -17,7 +17,7 @@ from agentd.clock import WallTime
 from agentd.live import commands as c
 from agentd.live.conversation import Conversation
 from agentd.live.failures import Failure, Kind, Phase
-from agentd.live.messages import ResumptionUpdate, ServerMessage, Text
+from agentd.live.messages import ResumptionUpdate, ServerMessage, TranscriptPiece
 from benchmarks.soak_plan import PER_DAY, Trouble, draw
 from tests.continuity.household import BACKENDS
 from tests.continuity.report import Report, Row
@@ -118,7 +118,9 @@ class Year:
         self.give(e.UtteranceStarted(number, self.now, b"\1\2" * 4800, self.now))
         self.give(e.UtteranceAudio(number, self.now, b"\1\2" * 4800))
         self.give(e.UtteranceEnded(number, self.now, 600.0, e.EndReason.HANGOVER))
-        self.receive(audio=(bytes(4800),), model_turn=True, model_text=Text("word " * 20, True))
+        self.receive(
+            audio=(bytes(4800),), model_turn=True, model_text=TranscriptPiece("word " * 20, True)
+        )
         self.receive(generation_complete=True)
         self.receive(turn_complete=True)
         update = ResumptionUpdate(f"handle-{number}", resumable=True, consumed_index=3)

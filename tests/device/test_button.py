@@ -12,7 +12,7 @@ from agentd import events as e
 from agentd.clock import FakeClock, SystemClock
 from agentd.config.settings import GpioPins
 from agentd.device.button import Button, Contact
-from agentd.device.gestures import Action
+from agentd.device.gestures import ButtonAction
 from agentd.device.state import Facts
 from tests.device.builders import READY
 from tests.device.waiting import Told
@@ -28,7 +28,7 @@ class Finger:
 
     def __init__(self, chip: Any, pins: GpioPins) -> None:
         self.chip, self.pins = chip, pins
-        self.actions: Told[Action] = Told()
+        self.actions: Told[ButtonAction] = Told()
         self.emitted: list[e.Event] = []
         self.clock = SystemClock()
 
@@ -58,7 +58,7 @@ async def test_tap_on_a_pin(chip: Any) -> None:
     async with Finger(chip, GpioPins(button=5)) as finger:
         await asyncio.to_thread(finger.pin.drive_low)
         await asyncio.to_thread(finger.pin.drive_high)
-        await finger.actions.until(Action.TALK)
+        await finger.actions.until(ButtonAction.TALK)
     assert finger.emitted == [e.ButtonUsed(gesture="tap", action="talk")]
 
 
@@ -68,7 +68,7 @@ async def test_hold_on_a_pin(chip: Any) -> None:
     finger.clock = SystemClock(scale=60.0)
     async with finger:
         finger.pin.drive_low()
-        await finger.actions.until(Action.MUTE)
+        await finger.actions.until(ButtonAction.MUTE)
         finger.pin.drive_high()
 
 
@@ -76,9 +76,9 @@ async def test_push_to_talk_on_a_pin(chip: Any) -> None:
     """Push to talk begins with the press and ends with the release."""
     async with Finger(chip, GpioPins(button=5, button_mode="push-to-talk")) as finger:
         finger.pin.drive_low()
-        await finger.actions.until(Action.TALK_BEGIN)
+        await finger.actions.until(ButtonAction.TALK_BEGIN)
         finger.pin.drive_high()
-        await finger.actions.until(Action.TALK_BEGIN, Action.TALK_END)
+        await finger.actions.until(ButtonAction.TALK_BEGIN, ButtonAction.TALK_END)
 
 
 async def test_pin_is_free_after_the_button_stopped(chip: Any) -> None:

@@ -10,7 +10,7 @@ from agentd import events as e
 from agentd.device.gestures import (
     DOUBLE_TAP_S,
     HOLD_S,
-    Action,
+    ButtonAction,
     ButtonMode,
     Gesture,
     Recogniser,
@@ -134,34 +134,34 @@ def test_presses_and_releases_alternate(edges: list[tuple[bool, float]]) -> None
 @pytest.mark.parametrize(
     ("happened", "gesture", "action"),
     [
-        ([], Gesture.TAP, Action.TALK),
-        ([opened()], Gesture.TAP, Action.TALK),
-        ([reply(), drained()], Gesture.TAP, Action.TALK),
-        ([reply()], Gesture.TAP, Action.STOP_REPLY),
-        ([started()], Gesture.TAP, Action.STOP_REPLY),
-        ([RINGING], Gesture.TAP, Action.SILENCE),
-        ([RINGING, MUTED], Gesture.TAP, Action.SILENCE),
-        ([RINGING, reply()], Gesture.TAP, Action.SILENCE),
-        ([MUTED], Gesture.TAP, Action.SAY_MUTED),
-        ([MUTED, reply()], Gesture.TAP, Action.STOP_REPLY),
-        ([], Gesture.HOLD, Action.MUTE),
-        ([MUTED], Gesture.HOLD, Action.UNMUTE),
-        ([], Gesture.DOUBLE_TAP, Action.TELL),
+        ([], Gesture.TAP, ButtonAction.TALK),
+        ([opened()], Gesture.TAP, ButtonAction.TALK),
+        ([reply(), drained()], Gesture.TAP, ButtonAction.TALK),
+        ([reply()], Gesture.TAP, ButtonAction.STOP_REPLY),
+        ([started()], Gesture.TAP, ButtonAction.STOP_REPLY),
+        ([RINGING], Gesture.TAP, ButtonAction.SILENCE),
+        ([RINGING, MUTED], Gesture.TAP, ButtonAction.SILENCE),
+        ([RINGING, reply()], Gesture.TAP, ButtonAction.SILENCE),
+        ([MUTED], Gesture.TAP, ButtonAction.SAY_MUTED),
+        ([MUTED, reply()], Gesture.TAP, ButtonAction.STOP_REPLY),
+        ([], Gesture.HOLD, ButtonAction.MUTE),
+        ([MUTED], Gesture.HOLD, ButtonAction.UNMUTE),
+        ([], Gesture.DOUBLE_TAP, ButtonAction.TELL),
         ([], Gesture.PRESS, None),
         ([], Gesture.RELEASE, None),
-        ([ASKED], Gesture.TAP, Action.CONFIRM),
-        ([reply(), ASKED, drained()], Gesture.TAP, Action.CONFIRM),
-        ([MUTED, ASKED], Gesture.TAP, Action.CONFIRM),
-        ([RINGING, ASKED], Gesture.TAP, Action.SILENCE),
-        ([ASKED, reply()], Gesture.TAP, Action.STOP_REPLY),
-        ([ASKED, started()], Gesture.TAP, Action.STOP_REPLY),
-        ([ASKED, CONFIRMED], Gesture.TAP, Action.TALK),
-        ([ASKED, LAPSED], Gesture.TAP, Action.TALK),
-        ([ASKED], Gesture.HOLD, Action.MUTE),
-        ([ASKED], Gesture.DOUBLE_TAP, Action.TELL),
+        ([ASKED], Gesture.TAP, ButtonAction.CONFIRM),
+        ([reply(), ASKED, drained()], Gesture.TAP, ButtonAction.CONFIRM),
+        ([MUTED, ASKED], Gesture.TAP, ButtonAction.CONFIRM),
+        ([RINGING, ASKED], Gesture.TAP, ButtonAction.SILENCE),
+        ([ASKED, reply()], Gesture.TAP, ButtonAction.STOP_REPLY),
+        ([ASKED, started()], Gesture.TAP, ButtonAction.STOP_REPLY),
+        ([ASKED, CONFIRMED], Gesture.TAP, ButtonAction.TALK),
+        ([ASKED, LAPSED], Gesture.TAP, ButtonAction.TALK),
+        ([ASKED], Gesture.HOLD, ButtonAction.MUTE),
+        ([ASKED], Gesture.DOUBLE_TAP, ButtonAction.TELL),
     ],
 )
-def test_tap_mode(happened: list[e.Event], gesture: Gesture, action: Action | None) -> None:
+def test_tap_mode(happened: list[e.Event], gesture: Gesture, action: ButtonAction | None) -> None:
     """In tap mode a gesture means what is on top of the ladder."""
     assert decide(gesture, facts_after(*happened), NOW, "tap") is action
 
@@ -169,22 +169,24 @@ def test_tap_mode(happened: list[e.Event], gesture: Gesture, action: Action | No
 @pytest.mark.parametrize(
     ("happened", "gesture", "action"),
     [
-        ([], Gesture.PRESS, Action.TALK_BEGIN),
-        ([reply()], Gesture.PRESS, Action.TALK_BEGIN),
-        ([], Gesture.RELEASE, Action.TALK_END),
-        ([MUTED], Gesture.RELEASE, Action.TALK_END),
-        ([RINGING], Gesture.PRESS, Action.SILENCE),
-        ([MUTED], Gesture.PRESS, Action.SAY_MUTED),
+        ([], Gesture.PRESS, ButtonAction.TALK_BEGIN),
+        ([reply()], Gesture.PRESS, ButtonAction.TALK_BEGIN),
+        ([], Gesture.RELEASE, ButtonAction.TALK_END),
+        ([MUTED], Gesture.RELEASE, ButtonAction.TALK_END),
+        ([RINGING], Gesture.PRESS, ButtonAction.SILENCE),
+        ([MUTED], Gesture.PRESS, ButtonAction.SAY_MUTED),
         ([], Gesture.TAP, None),
         ([], Gesture.HOLD, None),
-        ([], Gesture.DOUBLE_TAP, Action.TELL),
-        ([ASKED], Gesture.PRESS, Action.TALK_BEGIN),
+        ([], Gesture.DOUBLE_TAP, ButtonAction.TELL),
+        ([ASKED], Gesture.PRESS, ButtonAction.TALK_BEGIN),
         ([ASKED], Gesture.TAP, None),
-        ([ASKED], Gesture.DOUBLE_TAP, Action.CONFIRM),
-        ([ASKED, LAPSED], Gesture.DOUBLE_TAP, Action.TELL),
+        ([ASKED], Gesture.DOUBLE_TAP, ButtonAction.CONFIRM),
+        ([ASKED, LAPSED], Gesture.DOUBLE_TAP, ButtonAction.TELL),
     ],
 )
-def test_push_to_talk(happened: list[e.Event], gesture: Gesture, action: Action | None) -> None:
+def test_push_to_talk(
+    happened: list[e.Event], gesture: Gesture, action: ButtonAction | None
+) -> None:
     """Push to talk: the gate is open while the finger is down, and a hold does not mute."""
     mode: ButtonMode = "push-to-talk"
     assert decide(gesture, facts_after(*happened), NOW, mode) is action
@@ -193,5 +195,5 @@ def test_push_to_talk(happened: list[e.Event], gesture: Gesture, action: Action 
 def test_the_button_is_a_yes_only_while_it_is_asked_for() -> None:
     """Afterwards it means what it always means."""
     facts = facts_after(ASKED)
-    assert decide(Gesture.TAP, facts, NOW + 29.9, "tap") is Action.CONFIRM
-    assert decide(Gesture.TAP, facts, NOW + 30.0, "tap") is Action.TALK
+    assert decide(Gesture.TAP, facts, NOW + 29.9, "tap") is ButtonAction.CONFIRM
+    assert decide(Gesture.TAP, facts, NOW + 30.0, "tap") is ButtonAction.TALK

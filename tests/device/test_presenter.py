@@ -10,7 +10,7 @@ import pytest
 from agentd.clock import FakeClock
 from agentd.device.leds import RecordingLights
 from agentd.device.patterns import LISTENING_FLOOR, LightKind
-from agentd.device.presenter import Change, Presenter
+from agentd.device.presenter import Presentation, Presenter
 from agentd.device.state import DeviceState
 from agentd.events import Event, HandleStored, StateChanged, VolumeChanged
 from tests.device.builders import (
@@ -35,7 +35,7 @@ class World:
     kind: LightKind = LightKind.RGB
     clock: FakeClock = field(default_factory=FakeClock)
     emitted: Told[Event] = field(default_factory=Told)
-    changes: list[Change] = field(default_factory=list)
+    changes: list[Presentation] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.lights = RecordingLights(self.clock, self.kind)

@@ -18,9 +18,9 @@ from agentd.device.timers import (
     LOOK_AGAIN_S,
     MAX_ENTRIES,
     MAX_LABEL,
-    Entry,
     Now,
     Schedule,
+    TimerEntry,
     TimerError,
     load,
     next_occurrence,
@@ -418,4 +418,4 @@ def test_timers_ring_in_time(steps: list[tuple[float, float, float]]) -> None:
 def test_entry_is_a_value() -> None:
     """Entries are frozen: a schedule that somebody holds does not change under them."""
     assert hash(three().entries[0]) == hash(three().entries[0])
-    assert isinstance(three().entries[0], Entry)
+    assert isinstance(three().entries[0], TimerEntry)

@@ -22,7 +22,7 @@ from agentd.audio.opening import open_devices
 from agentd.clock import Clock, SystemClock
 from agentd.config.settings import Audio, Settings, Vad
 from agentd.doctor import hearing, room, sweep
-from agentd.doctor.examine import Examination, Machine
+from agentd.doctor.examine import Examination, Host
 from agentd.doctor.findings import Finding, Result
 from agentd.errors import DeviceBusy
 from agentd.state.store import StateStore
@@ -43,7 +43,7 @@ def examine(
     """Run the sound part of the examination; return the findings by check."""
     settings = Settings.model_validate({"audio": audio, "vad": {"detector": "webrtc"}})
     environ = {"STATE_DIRECTORY": str(tmp_path)}
-    examination = Examination(settings, Machine(environ=environ, **(machine or {})), _quietly)
+    examination = Examination(settings, Host(environ=environ, **(machine or {})), _quietly)
     found = asyncio.run(asyncio.wait_for(examination._sound(), 90))
     return {finding.check: finding for finding in found}
 
@@ -103,7 +103,7 @@ def test_a_muted_mixer_and_a_silent_microphone(rig: SoundRig, tmp_path: Path) ->
     names(found["echo"], "does not hear the speaker", result=Result.WARN)
     subprocess.run(shlex.split(found["mixer"].remedy), check=True, env=rig.child_env(), timeout=30)
     assert "Mute: no" in rig.pactl("get-sink-mute", "spk")
-    examination = Examination(Settings(), Machine(), _quietly)
+    examination = Examination(Settings(), Host(), _quietly)
     assert asyncio.run(examination._mixer()).result is Result.OK
 
 
@@ -249,7 +249,7 @@ def test_a_busy_card(tmp_path: Path) -> None:
 
 def test_a_busy_card_of_another_user() -> None:
     """/proc does not tell a stranger: run it as root."""
-    trouble = room.DeviceTrouble("x is in use", "Stop it", busy=True)
+    trouble = room.RoomTrouble("x is in use", "Stop it", busy=True)
     found = hearing.judge_device("microphone", "audio.capture_device", "x", trouble)
     names(found, "run the doctor as root")
 

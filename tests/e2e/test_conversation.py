@@ -16,9 +16,9 @@ from agentd.config.files import Loaded, parse
 from agentd.daemon import Daemon, Parts
 from agentd.device.patterns import LightKind, Look
 from agentd.live.commands import SetupPlan
-from agentd.live.connection import Connector, Link
+from agentd.live.connection import Connection, Connector
 from agentd.live.google.connector import GenaiConnector
-from agentd.live.messages import Audio, ClientMessage, ServerMessage
+from agentd.live.messages import ClientMessage, RealtimeAudio, ServerMessage
 from agentd.live.toolbox import Toolbox
 from agentd.service.journal import Journal
 from agentd.service.notify import Notifier
@@ -175,7 +175,7 @@ class Ordered:
     async def warm_up(self) -> None:
         await self._connector.warm_up()
 
-    async def connect(self, plan: SetupPlan) -> Link:
+    async def connect(self, plan: SetupPlan) -> Connection:
         return OrderedLink(await self._connector.connect(plan), self.happened)
 
 
@@ -183,7 +183,7 @@ class Ordered:
 class OrderedLink:
     """A link of the real SDK that notes when audio goes into the socket."""
 
-    link: Link
+    link: Connection
     happened: list[str]
 
     @property
@@ -195,7 +195,7 @@ class OrderedLink:
         return self.link.unsent_bytes
 
     async def send(self, message: ClientMessage) -> None:
-        audio = isinstance(message, Audio)
+        audio = isinstance(message, RealtimeAudio)
         if audio:
             self.happened.append("audio>")
         await self.link.send(message)

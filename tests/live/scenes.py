@@ -9,7 +9,7 @@ from agentd.live import commands as c
 from agentd.live.messages import (
     ClientContent,
     FunctionCall,
-    Text,
+    TranscriptPiece,
 )
 from tests.live.world import (
     World,
@@ -25,7 +25,7 @@ def talked(**live: Any) -> World:
     """A world in which one turn has been had and a handle is there."""
     world = World(settings(**live)).online()
     world.speak()
-    world.receive(user_text=Text("what is this"), model_text=Text("a kettle"))
+    world.receive(user_text=TranscriptPiece("what is this"), model_text=TranscriptPiece("a kettle"))
     world.reply()
     return world
 

@@ -23,7 +23,7 @@ from websockets.http11 import Response
 
 from agentd.errors import CredentialError
 from agentd.live.commands import SetupPlan
-from agentd.live.connection import LinkFailed
+from agentd.live.connection import ConnectionFailed
 from agentd.live.failures import Failure, Kind, Phase
 from agentd.live.google.connector import api_version, endpoint, ignore_warnings_of_the_sdk
 from agentd.live.google.dial_errors import dial_failure
@@ -31,7 +31,13 @@ from agentd.live.google.frames import Excess
 from agentd.live.google.inbound import convert, sounds
 from agentd.live.google.setup import connect_config, openapi
 from agentd.live.google.websocket import Redirected, beside_setup_complete, watch_socket
-from agentd.live.messages import FunctionCall, Interaction, ResumptionUpdate, Text, Tokens
+from agentd.live.messages import (
+    FunctionCall,
+    Interaction,
+    ResumptionUpdate,
+    Tokens,
+    TranscriptPiece,
+)
 from agentd.live.toolbox import Tool, Toolbox
 from agentd.net.trust import TrustError
 from tests.live.world import settings
@@ -217,7 +223,7 @@ def test_markers_and_texts() -> None:
             "last_consumed_client_message_index": 42,
         },
     )
-    assert found.user_text == Text("hello", finished=True)
+    assert found.user_text == TranscriptPiece("hello", finished=True)
     assert found.model_text is None
     assert (found.interrupted, found.generation_complete, found.turn_complete) == (True, True, True)
     assert found.interaction is Interaction.IN_PROGRESS
@@ -240,7 +246,7 @@ def test_what_the_service_says_of_the_end_of_a_turn() -> None:
     )
     assert (found.turn_complete_reason, found.waiting_for_input) == ("RESPONSE_REJECTED", True)
     assert found.interaction is Interaction.IDLE
-    assert found.user_text == Text("half\ufffd")
+    assert found.user_text == TranscriptPiece("half\ufffd")
     with pytest.warns(UserWarning, match="not a valid"):
         found = inbound(server_content={"turn_complete_reason": "red \x1b[31m"})
     assert found.turn_complete_reason == "OTHER"
@@ -343,7 +349,7 @@ def test_what_is_too_long_is_cut_or_refused() -> None:
         tool_call_cancellation={"ids": ["x" * 300, "c"]},
     )
     assert found.resumption == ResumptionUpdate()
-    assert found.model_text == Text(("word " * 2_000)[:8_000])
+    assert found.model_text == TranscriptPiece(("word " * 2_000)[:8_000])
     assert found.cancelled_calls == ("c",)
     assert found.problem == (
         "transcription of 10000 characters, cut to 8000; resumption handle of 20000 characters"
@@ -494,7 +500,7 @@ DIALS = [
         TrustError("SSL_CERT_FILE=/x is empty"),
         Failure(H, Kind.TRUST, 0, "SSL_CERT_FILE=/x is empty"),
     ),
-    (LinkFailed(Failure(P, Kind.PROXY_SETTING)), Failure(P, Kind.PROXY_SETTING)),
+    (ConnectionFailed(Failure(P, Kind.PROXY_SETTING)), Failure(P, Kind.PROXY_SETTING)),
     (google(auth.TransportError, "no route"), Failure(H, Kind.TOKEN, 0, "no route")),
     (google(auth.RefreshError, "flaky", retryable=True), Failure(H, Kind.TOKEN, 0, "flaky")),
     (behind(google(auth.TransportError, "no route")), Failure(H, Kind.TOKEN)),

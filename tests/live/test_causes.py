@@ -16,8 +16,8 @@ from agentd.live.causes import (
     BY_NAME,
     CAUSES,
     FATAL_INTERVAL_S,
-    Action,
     Cause,
+    Handling,
     markdown_table,
     policy_text,
     voice_of,
@@ -107,7 +107,7 @@ def test_journal_status_and_doctor_agree(name: str, own: bool) -> None:
     assert (told.cause, status.trouble) == (name, name)
     assert told.remedy == status.remedy != ""
     refused = world.told(e.Refused)
-    assert bool(refused) == (cause.action is Action.FATAL)
+    assert bool(refused) == (cause.action is Handling.FATAL)
     assert all((one.cause, one.remedy) == (name, told.remedy) for one in refused)
 
     finding = judge_session(world.settings, failure, world.wall)
@@ -122,11 +122,11 @@ def test_journal_status_and_doctor_agree(name: str, own: bool) -> None:
 
     wait_s = told.retry_in_s
     assert wait_s == pytest.approx((status.retry_in_s or 0.0), abs=1.0)
-    if cause.action is Action.FATAL:
+    if cause.action is Handling.FATAL:
         assert 54.0 <= wait_s <= FATAL_INTERVAL_S * 1.1
-    if cause.action is Action.QUOTA:
+    if cause.action is Handling.QUOTA:
         assert wait_s >= 5.0
-    if cause.action is Action.RETRY:
+    if cause.action is Handling.RETRY:
         assert cause.interval_s * 0.9 <= wait_s <= 60.0
     assert world.now == began_s
 
@@ -140,7 +140,7 @@ def test_each_cause_is_complete(cause: Cause) -> None:
     assert policy_text(cause)
     for own in (False, True):
         assert "{" not in cause.remedy_for(own_endpoint=own, variable="")
-    assert cause.interval_s >= 60.0 or cause.action is not Action.FATAL
+    assert cause.interval_s >= 60.0 or cause.action is not Handling.FATAL
     if "{variable}" in cause.remedy:
         assert "all_proxy" in cause.remedy_for(own_endpoint=False, variable="all_proxy")
 

@@ -19,9 +19,9 @@ from agentd.config.settings import Settings
 from agentd.doctor import endpoint
 from agentd.doctor.findings import Result
 from agentd.live.commands import SetupPlan
-from agentd.live.connection import LinkFailed
+from agentd.live.connection import ConnectionFailed
 from agentd.live.failures import Verdict, classify
-from agentd.live.google.connection import GenaiLink
+from agentd.live.google.connection import GenaiConnection
 from agentd.live.google.connector import GenaiConnector
 from agentd.live.toolbox import Toolbox
 from live_emulator import Emulator, EmulatorOptions
@@ -57,7 +57,7 @@ def settings_for(url: str, **live: Any) -> Settings:
     return Settings.model_validate({"live": {"base_url": url, **bounds, **live}})
 
 
-async def connect(settings: Settings) -> GenaiLink:
+async def connect(settings: Settings) -> GenaiConnection:
     """Dial as the daemon does."""
     connector = GenaiConnector(Toolbox(), find=lambda _: Credentials("test", api_key=KEY))
     plan = SetupPlan(settings, None, "", initial_history=False)
@@ -66,7 +66,7 @@ async def connect(settings: Settings) -> GenaiLink:
 
 async def cause_of(settings: Settings, *, clock: bool = True) -> Verdict:
     """Dial, and return what the failure means; its words hold no secret."""
-    with pytest.raises(LinkFailed) as caught:
+    with pytest.raises(ConnectionFailed) as caught:
         await connect(settings)
     failure = caught.value.failure
     found = classify(failure, with_handle=False, clock_synchronised=clock, own_endpoint=True)
@@ -498,7 +498,7 @@ async def test_no_address_answers(monkeypatch: pytest.MonkeyPatch) -> None:
         with hole(server.port):
             url = f"https://service.example:{server.port}"
             brief = settings_for(url, connect_timeout_s=1.0, setup_timeout_s=1.0)
-            with pytest.raises(LinkFailed) as caught:
+            with pytest.raises(ConnectionFailed) as caught:
                 await connect(brief)
     assert caught.value.failure.reason == "no answer from 127.0.0.2"
     found = classify(caught.value.failure, with_handle=False, clock_synchronised=True)

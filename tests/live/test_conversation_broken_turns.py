@@ -6,8 +6,8 @@ from agentd import events as e
 from agentd.live import commands as c
 from agentd.live.machine import State
 from agentd.live.messages import (
-    Audio,
-    Text,
+    RealtimeAudio,
+    TranscriptPiece,
 )
 from tests.live.scenes import cancelled, sent, talked
 from tests.live.world import (
@@ -40,7 +40,7 @@ def test_a_reply_that_was_generated_whole_is_not_given_again() -> None:
     world.receive(generation_complete=True)
     world.end()
     world.connect()
-    assert not sent(world, Audio)
+    assert not sent(world, RealtimeAudio)
     world.give(e.PlaybackMark(world.last_reply, 1000.0, drained=True))
     assert not world.told(e.TurnEnded)[-1].interrupted
 
@@ -49,12 +49,12 @@ def test_an_old_question_is_not_asked_again() -> None:
     """The turn is announced failed."""
     world = talked(network__replay_max_age_s=2.0)
     world.speak()
-    world.receive(user_text=Text("hm"))
+    world.receive(user_text=TranscriptPiece("hm"))
     world.advance(5.0)
     world.end()
     assert world.told(e.TurnFailed)
     world.connect()
-    assert not sent(world, Audio)
+    assert not sent(world, RealtimeAudio)
 
 
 def test_a_question_that_waits_too_long_in_a_gap_is_announced() -> None:
@@ -75,7 +75,7 @@ def test_a_question_without_an_answer_is_not_lost_in_the_next_one() -> None:
     """Too old to be asked again, it was still hoped for; speaking over it ends the hope."""
     world = talked(network__replay_max_age_s=2.0)
     unanswered = world.speak()
-    world.receive(user_text=Text("hm"))
+    world.receive(user_text=TranscriptPiece("hm"))
     world.advance(5.0)
     assert not world.told(e.TurnFailed)
     world.speak()
@@ -87,7 +87,7 @@ def test_an_answer_that_comes_late_is_an_answer() -> None:
     """Giving up the repetition is not giving up the answer."""
     world = talked(network__replay_max_age_s=2.0)
     world.speak()
-    world.receive(user_text=Text("hm"))
+    world.receive(user_text=TranscriptPiece("hm"))
     world.advance(5.0)
     world.reply()
     world.speak()

@@ -9,9 +9,9 @@ from agentd.live.machine import State
 from agentd.live.messages import (
     ActivityEnd,
     ActivityStart,
-    Audio,
     ClientContent,
     FunctionCall,
+    RealtimeAudio,
     ToolResponse,
 )
 from tests.live.scenes import (
@@ -195,7 +195,7 @@ def test_a_text_between_the_parts_of_split_speech() -> None:
     world.give_say()
     world.speak(2)
     world.advance(1.5)
-    kinds = [type(m) for m in world.wire.received if not isinstance(m, Audio)]
+    kinds = [type(m) for m in world.wire.received if not isinstance(m, RealtimeAudio)]
     assert kinds == [ActivityStart, ActivityEnd, ClientContent, ActivityStart, ActivityEnd]
 
 
@@ -249,7 +249,7 @@ def test_the_rest_of_a_question_is_sent_again_and_answered() -> None:
     world.finish()
     world.end()
     world.connect()
-    assert len(sent(world, Audio)) == 3
+    assert len(sent(world, RealtimeAudio)) == 3
     assert isinstance(world.wire.received[-1], ActivityEnd)
     assert world.told(e.Replayed)[-1].way == "index"
     assert world.heard_by(world.wire).endswith(bytes(spoken.pcm))

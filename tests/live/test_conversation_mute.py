@@ -6,7 +6,7 @@ from agentd import events as e
 from agentd.live import commands as c
 from agentd.live.messages import (
     ActivityEnd,
-    Audio,
+    RealtimeAudio,
 )
 from tests.live.scenes import sent, talked
 from tests.live.world import (
@@ -49,4 +49,4 @@ def test_nothing_is_replayed_while_muted() -> None:
     world.give(c.SetMute(muted=True))
     world.end()
     world.connect()
-    assert not sent(world, Audio)
+    assert not sent(world, RealtimeAudio)

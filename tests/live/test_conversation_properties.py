@@ -16,12 +16,12 @@ from agentd.live.machine import HOLDING, State
 from agentd.live.messages import (
     ActivityEnd,
     ActivityStart,
-    Audio,
     ClientContent,
     FunctionCall,
     Interaction,
+    RealtimeAudio,
     ResumptionUpdate,
-    Text,
+    TranscriptPiece,
 )
 from agentd.live.turns import IN_PROGRESS_S
 from tests.live.world import (
@@ -155,7 +155,9 @@ def act(world: World, action: tuple[Any, ...]) -> None:  # noqa: C901, PLR0912
         case ("reply", ms):
             world.reply(ms)
         case ("audio", ms):
-            world.receive(audio=(bytes(48 * ms),), model_turn=True, model_text=Text("word "))
+            world.receive(
+                audio=(bytes(48 * ms),), model_turn=True, model_text=TranscriptPiece("word ")
+            )
         case ("generation_complete",):
             world.receive(generation_complete=True)
         case ("turn_complete", interaction, reason):
@@ -163,7 +165,7 @@ def act(world: World, action: tuple[Any, ...]) -> None:  # noqa: C901, PLR0912
         case ("status", interaction):
             world.receive(interaction=interaction)
         case ("empty_turn", finished):
-            world.receive(model_text=Text("", finished=True) if finished else None)
+            world.receive(model_text=TranscriptPiece("", finished=True) if finished else None)
             world.receive(generation_complete=True)
             world.receive(turn_complete=True)
         case ("thought",):
@@ -185,7 +187,7 @@ def act(world: World, action: tuple[Any, ...]) -> None:  # noqa: C901, PLR0912
         case ("bad_frame",):
             world.receive(problem="frame of an unknown kind")
         case ("texts",):
-            world.receive(user_text=Text("hello "), model_text=Text("there "))
+            world.receive(user_text=TranscriptPiece("hello "), model_text=TranscriptPiece("there "))
         case ("mark", heard_ms, drained):
             world.give(e.PlaybackMark(world.last_reply, float(heard_ms), drained))
         case ("call", number):
@@ -357,5 +359,5 @@ def test_activity_frames_audio() -> None:
     received = world.wire.received
     assert isinstance(received[0], ActivityStart)
     assert isinstance(received[-1], ActivityEnd)
-    assert all(isinstance(message, Audio) for message in received[1:-1])
+    assert all(isinstance(message, RealtimeAudio) for message in received[1:-1])
     assert world.heard_by(world.wire) == bytes(spoken.pcm)

@@ -8,8 +8,8 @@ from agentd import events as e
 from agentd.live import commands as c
 from agentd.live.machine import State
 from agentd.live.messages import (
-    Audio,
     Interaction,
+    RealtimeAudio,
     Tokens,
 )
 from tests.live.scenes import cancelled, sent
@@ -109,7 +109,7 @@ def test_a_question_over_an_unanswered_question() -> None:
     world.end()
     world.advance(1.0)
     world.connect()
-    assert not sent(world, Audio), "answered questions are not asked again"
+    assert not sent(world, RealtimeAudio), "answered questions are not asked again"
 
 
 def test_a_service_that_never_closes_an_interrupted_turn() -> None:
@@ -235,7 +235,7 @@ def test_the_button_stops_a_reply() -> None:
     world.end()
     world.advance(1.0)
     world.connect()
-    assert not sent(world, Audio), "a cancelled question is not asked again"
+    assert not sent(world, RealtimeAudio), "a cancelled question is not asked again"
 
 
 def test_a_speaker_that_never_reports_does_not_hold_up_the_turn() -> None:

@@ -21,7 +21,7 @@ from tests.live.world import (
 
 
 def test_a_quiet_hour_releases_the_connection() -> None:
-    """Closed cleanly, handle kept; the next word reconnects and waits in the ring."""
+    """Closed cleanly, handle kept; the next word reconnects and waits in the outbox."""
     world = talked(idle_release_min=30.0)
     world.advance(31 * 60.0)
     assert world.told(e.Released)[0].idle_min == pytest.approx(30.0)

@@ -11,7 +11,7 @@ from agentd.live import commands as c
 from agentd.live.failures import Failure, Kind, Phase
 from agentd.live.messages import (
     ClientContent,
-    Text,
+    TranscriptPiece,
 )
 from tests.live.scenes import SEED_ONLY, documents, sent, talked
 from tests.live.world import (
@@ -69,7 +69,9 @@ def test_only_what_was_heard_is_remembered() -> None:
     world = World().online()
     world.speak()
     world.receive(
-        audio=(bytes(48_000),), model_turn=True, model_text=Text("one two three four five six")
+        audio=(bytes(48_000),),
+        model_turn=True,
+        model_text=TranscriptPiece("one two three four five six"),
     )
     world.give(e.PlaybackMark(world.last_reply, 500.0, drained=False))
     world.speak()
@@ -116,7 +118,7 @@ def test_two_sessions_that_end_over_it_are_enough(failure: Failure) -> None:
     assert not sent(world, ClientContent)
     assert world.told(e.SessionFresh)[-1].cause == "the restored conversation was refused"
     world.speak()
-    world.receive(user_text=Text("and now"))
+    world.receive(user_text=TranscriptPiece("and now"))
     world.reply()
     assert [turn["user"] for turn in world.documents["transcript"]["turns"]] == ["and now"]
 
@@ -129,7 +131,7 @@ def test_a_service_that_keeps_silent_about_it() -> None:
         world.speak()
         for _ in range(2):
             if life:
-                world.receive(user_text=Text("hm"))
+                world.receive(user_text=TranscriptPiece("hm"))
             world.advance(5.1)
             world.reconnect()
         assert world.told(e.ContextRefused)
@@ -220,7 +222,7 @@ def test_half_surrogates_go_nowhere() -> None:
     world = World().start(None, document).connect()
     world.give(c.Instruct(half))
     world.give(c.Say(half))
-    world.receive(user_text=Text("x"), model_text=Text(half))
+    world.receive(user_text=TranscriptPiece("x"), model_text=TranscriptPiece(half))
     world.reply()
     said = repr([world.wire.received, world.documents, world.conversation._memory.instruction])
     assert "half\ufffd" in said

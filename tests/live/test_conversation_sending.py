@@ -7,7 +7,7 @@ from agentd.live.machine import State
 from agentd.live.messages import (
     ActivityEnd,
     ActivityStart,
-    Audio,
+    RealtimeAudio,
 )
 from tests.live.scenes import sent, talked
 from tests.live.world import (
@@ -19,12 +19,12 @@ def test_the_pre_roll_goes_out_at_once_and_the_rest_in_pieces() -> None:
     """360 ms at once, in messages of at most 100 ms; then 60 ms at a time; the rest at the end."""
     world = World().online()
     world.begin()
-    assert [len(message.pcm) for message in sent(world, Audio)] == [3200, 3200, 3200]
+    assert [len(message.pcm) for message in sent(world, RealtimeAudio)] == [3200, 3200, 3200]
     for _ in range(7):
         world.go_on()
-    assert [len(message.pcm) for message in sent(world, Audio)[3:]] == [1920, 1920]
+    assert [len(message.pcm) for message in sent(world, RealtimeAudio)[3:]] == [1920, 1920]
     world.finish()
-    assert [len(message.pcm) for message in sent(world, Audio)[5:]] == [640]
+    assert [len(message.pcm) for message in sent(world, RealtimeAudio)[5:]] == [640]
 
 
 def test_speech_split_by_length_is_one_activity() -> None:

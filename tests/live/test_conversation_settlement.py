@@ -10,13 +10,13 @@ from agentd import events as e
 from agentd.live import commands as c
 from agentd.live.machine import State
 from agentd.live.messages import (
-    Audio,
     ClientContent,
     FunctionCall,
     Interaction,
+    RealtimeAudio,
     ResumptionUpdate,
-    Text,
     ToolResponse,
+    TranscriptPiece,
 )
 from tests.live.scenes import CALL, call_out, cancelled, sent, talked, tool_done
 from tests.live.world import World, settings
@@ -49,14 +49,14 @@ def test_an_empty_turn_settles_nothing(markers: str) -> None:
     """Whatever markers close it, the question is asked again when the connection breaks."""
     world = asked()
     if markers == "finished":
-        world.receive(model_text=Text("", finished=True))
+        world.receive(model_text=TranscriptPiece("", finished=True))
     if markers != "turn":
         world.receive(generation_complete=True)
     world.receive(turn_complete=True)
     assert len(world.told(e.TurnEnded)) == 1, "the first turn's"
     world.end()
     world.connect()
-    assert sent(world, Audio)
+    assert sent(world, RealtimeAudio)
 
 
 def test_an_answer_behind_an_empty_turn_is_the_answer() -> None:
@@ -127,7 +127,7 @@ def test_speech_over_an_empty_turn_goes_on_from_it() -> None:
     world.reply()
     world.end()
     world.connect()
-    assert not sent(world, Audio)
+    assert not sent(world, RealtimeAudio)
     assert not failures(world)
 
 
@@ -190,7 +190,7 @@ def test_a_reason_that_means_no_answer_fails_the_question(reason: str, cause: st
     assert last.turn_complete_reason == reason
     world.end()
     world.connect()
-    assert not sent(world, Audio)
+    assert not sent(world, RealtimeAudio)
 
 
 def test_a_model_that_wants_to_hear_more_has_not_failed() -> None:
@@ -209,7 +209,7 @@ def test_a_model_that_wants_to_hear_more_has_not_failed() -> None:
         assert not failures(world)
         world.end()
         world.connect()
-        assert not sent(world, Audio)
+        assert not sent(world, RealtimeAudio)
 
 
 def test_waiting_for_input_beside_an_answer_closes_nothing() -> None:
@@ -251,7 +251,7 @@ def test_an_answer_in_text_alone_has_failed(how: str, complete: bool) -> None:
     if how == "parts":
         world.receive(model_turn=True, written=True)
     else:
-        world.receive(model_text=Text("ten past four"))
+        world.receive(model_text=TranscriptPiece("ten past four"))
     world.receive(generation_complete=True)
     if complete:
         world.receive(turn_complete=True)
@@ -379,7 +379,7 @@ def test_the_turn_of_a_function_call_is_not_the_answers(live: dict[str, Any], wh
     world = call_out(**live)
     if when == "after":
         tool_done(world)
-    world.receive(model_text=Text("", finished=True))
+    world.receive(model_text=TranscriptPiece("", finished=True))
     world.receive(generation_complete=True)
     world.receive(turn_complete=True)
     assert len(world.told(e.TurnEnded)) == 1
@@ -510,7 +510,7 @@ def test_transcription_after_the_turn_belongs_to_it(drained: bool) -> None:
     world.receive(turn_complete=True)
     if drained:
         world.give(e.PlaybackMark(2, 100.0, drained=True))
-    world.receive(model_text=Text("late"))
+    world.receive(model_text=TranscriptPiece("late"))
     last = world.delivered[-1]
     assert isinstance(last, e.TranscriptText)
     assert (last.turn, last.text) == (2, "late")
@@ -524,7 +524,7 @@ def test_thoughts_while_somebody_speaks_are_nobodys() -> None:
     """They open nothing."""
     world = talked()
     world.begin()
-    world.receive(model_text=Text("late"))
+    world.receive(model_text=TranscriptPiece("late"))
     world.receive(model_turn=True)
     world.finish()
     world.reply()
@@ -568,7 +568,7 @@ def test_words_that_nobody_has_just_said() -> None:
     """A transcription of the user without a turn is dropped."""
     world = talked()
     before = len(world.delivered)
-    world.receive(user_text=Text("late"))
+    world.receive(user_text=TranscriptPiece("late"))
     assert len(world.delivered) == before
 
 

@@ -8,9 +8,9 @@ from agentd.live.machine import State
 from agentd.live.messages import (
     ActivityEnd,
     ActivityStart,
-    Audio,
     ClientContent,
     FunctionCall,
+    RealtimeAudio,
     ToolResponse,
 )
 from tests.live.scenes import (
@@ -134,7 +134,7 @@ def test_a_turn_of_endless_calls_fails() -> None:
     assert (failed.turn, failed.cause) == (2, "the model called functions without end")
     world.end()
     world.connect()
-    assert not sent(world, Audio), "it is not asked again"
+    assert not sent(world, RealtimeAudio), "it is not asked again"
     assert not sent(world, ClientContent), "and no result is told"
     world.speak()
     world.receive(calls=(CALL,))

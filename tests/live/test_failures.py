@@ -7,7 +7,7 @@ from google.genai import types
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentd.live.causes import FATAL_INTERVAL_S, Action
+from agentd.live.causes import FATAL_INTERVAL_S, Handling
 from agentd.live.failures import (
     REASON_LIMIT_CHARS,
     Ending,
@@ -208,10 +208,10 @@ def test_catalogue(failure: Failure, handle: bool, action: str, cause: str) -> N
 def test_a_date_is_not_judged_by_a_clock_that_is_not_set(kind: Kind, phase: Phase) -> None:
     """Before NTP answers, dates look wrong; nobody is alarmed, and nobody is hammered."""
     found = verdict(Failure(phase, kind), clock=False)
-    assert (found.action, found.cause) == (Action.RETRY, "clock not set")
+    assert (found.action, found.cause) == (Handling.RETRY, "clock not set")
     assert found.interval_s >= 20.0
     assert found.patient
-    assert verdict(Failure(phase, kind), clock=True).action is Action.FATAL
+    assert verdict(Failure(phase, kind), clock=True).action is Handling.FATAL
 
 
 @pytest.mark.parametrize("kind", [Kind.CERTIFICATE, Kind.WRONG_NAME, Kind.NOT_TLS, Kind.DNS])
@@ -249,10 +249,10 @@ def test_every_failure_has_a_verdict(failure: Failure, handle: bool, clock: bool
     """Total; a person is never asked to act without being told how, or hammered meanwhile."""
     found = verdict(failure, handle=handle, clock=clock)
     assert found.cause
-    if found.action is Action.FATAL:
+    if found.action is Handling.FATAL:
         assert found.remedy
         assert 60.0 <= found.interval_s <= FATAL_INTERVAL_S
-    if found.action is Action.RESET:
+    if found.action is Handling.RESET:
         assert handle
 
 

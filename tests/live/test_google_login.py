@@ -14,7 +14,7 @@ from agentd.config.credentials import GCLOUD_LOGIN, Credentials, find_credential
 from agentd.doctor.findings import Result
 from agentd.doctor.system import check_credential
 from agentd.errors import CredentialError
-from agentd.live.connection import LinkFailed
+from agentd.live.connection import ConnectionFailed
 from agentd.live.failures import Kind
 from agentd.live.google.login import BoundedRequest, google_credentials, log_in
 from tests.live.device import on_loop
@@ -132,7 +132,7 @@ async def test_a_login_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_unusable_proxy_is_named_for_the_token_too() -> None:
     """And a host that is exempt is asked."""
     env = {"https_proxy": "socks5://127.0.0.1:1", "no_proxy": ""}
-    with pytest.raises(LinkFailed) as caught:
+    with pytest.raises(ConnectionFailed) as caught:
         BoundedRequest(1.0, env)("https://oauth2.example/token")
     assert caught.value.failure.kind is Kind.PROXY_SETTING
     late: Any = exceptions.TransportError

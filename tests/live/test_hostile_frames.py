@@ -17,8 +17,8 @@ from google.genai.live import AsyncSession
 
 from agentd.events import Event
 from agentd.live import commands as c
-from agentd.live.connection import LinkFailed
-from agentd.live.google.connection import EMPTY_FRAMES_AT_ONCE, GenaiLink
+from agentd.live.connection import ConnectionFailed
+from agentd.live.google.connection import EMPTY_FRAMES_AT_ONCE, GenaiConnection
 from agentd.live.google.connector import ignore_warnings_of_the_sdk
 from agentd.live.google.frames import screened
 from agentd.live.google.websocket import LiveWebSocket
@@ -122,7 +122,7 @@ class FakeWebSocket:
         self.aborted = True
 
 
-def link_to(socket: FakeWebSocket, *, vertex: bool = False) -> GenaiLink:
+def link_to(socket: FakeWebSocket, *, vertex: bool = False) -> GenaiConnection:
     """The real SDK on these frames."""
     client = genai.Client(vertexai=vertex, api_key="x" * 30)
     websocket = cast("LiveWebSocket", socket)
@@ -131,7 +131,7 @@ def link_to(socket: FakeWebSocket, *, vertex: bool = False) -> GenaiLink:
     async def leave(*_: Any) -> None:
         """Do nothing."""
 
-    return GenaiLink(session, websocket, leave)
+    return GenaiConnection(session, websocket, leave)
 
 
 BY_BACKEND = ("usageMetadata", "voiceActivity")  # what the SDK converts in two ways
@@ -225,13 +225,13 @@ async def test_a_flood_of_frames_that_say_nothing_ends_the_connection(frame: byt
     """It is work without end; a few of them are usual."""
     socket = FakeWebSocket(*[frame] * (2 * EMPTY_FRAMES_AT_ONCE))
     link = link_to(socket)
-    with pytest.raises(LinkFailed, match="empty frames a second"):
+    with pytest.raises(ConnectionFailed, match="empty frames a second"):
         await read_to_the_end(link)
     assert socket.aborted
     assert len(socket.frames) < EMPTY_FRAMES_AT_ONCE
 
 
-async def read_to_the_end(link: GenaiLink) -> None:
+async def read_to_the_end(link: GenaiConnection) -> None:
     """Receive until the connection is given up."""
     while True:
         await link.receive()

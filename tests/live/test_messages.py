@@ -13,16 +13,16 @@ from agentd.live.messages import (
     MAX_COUNT,
     MESSAGE_BYTES,
     ActivityStart,
-    Audio,
     ClientContent,
     ClientMessage,
     Content,
     ContextUpdate,
     FunctionCall,
+    RealtimeAudio,
     RealtimeText,
     ServerMessage,
-    Text,
     ToolResponse,
+    TranscriptPiece,
     believable,
     is_content,
     parse_time_left_s,
@@ -69,11 +69,13 @@ def test_what_counts_as_content() -> None:
     for message in (
         ServerMessage(audio=(b"ab",)),
         ServerMessage(model_turn=True),
-        ServerMessage(model_text=Text("hi")),
+        ServerMessage(model_text=TranscriptPiece("hi")),
         ServerMessage(calls=(FunctionCall("1", "f", {}),)),
     ):
         assert is_content(message)
-    assert not is_content(ServerMessage(user_text=Text("hi"), turn_complete=True, interrupted=True))
+    assert not is_content(
+        ServerMessage(user_text=TranscriptPiece("hi"), turn_complete=True, interrupted=True)
+    )
 
 
 @pytest.mark.parametrize(
@@ -103,15 +105,15 @@ def test_half_surrogates_are_replaced_everywhere() -> None:
 
 def test_a_transcription_that_only_says_finished_is_no_content() -> None:
     """Vertex AI closes empty turns with it."""
-    assert not is_content(ServerMessage(model_text=Text("", finished=True)))
-    assert is_content(ServerMessage(model_text=Text("a")))
+    assert not is_content(ServerMessage(model_text=TranscriptPiece("", finished=True)))
+    assert is_content(ServerMessage(model_text=TranscriptPiece("a")))
 
 
 @pytest.mark.parametrize(
     ("message", "least"),
     [
         (ActivityStart(), 0),
-        (Audio(b"x" * 640), 640),
+        (RealtimeAudio(b"x" * 640), 640),
         (RealtimeText("x" * 1000), 1000),
         (ContextUpdate("x" * 1000), 1000),
         (ClientContent((Content("user", "x" * 300), Content("model", "x" * 700)), True), 1000),

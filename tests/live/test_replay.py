@@ -1,4 +1,4 @@
-"""The ring and the log."""
+"""The outbox and the log."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from agentd.events import EndReason, UtteranceEnded
 from agentd.live.messages import (
     ActivityEnd,
     ActivityStart,
-    Audio,
     ClientContent,
     Content,
+    RealtimeAudio,
     ResumptionUpdate,
     ToolResponse,
     size_bytes,
@@ -21,7 +21,7 @@ from agentd.live.replay import (
     MAX_FAILURES,
     MAX_INDEXES,
     MAX_TEXTS,
-    Ring,
+    Outbox,
     Sent,
     SentLog,
     Typed,
@@ -42,14 +42,14 @@ def utterance(number: int, *, ended_s: float | None = None, seconds: float = 1.0
     return item
 
 
-def ring(max_age_s: float = 20.0, max_bytes: int = 100 * SECOND) -> Ring:
-    """A ring."""
-    return Ring(max_age_s=max_age_s, max_bytes=max_bytes)
+def outbox(max_age_s: float = 20.0, max_bytes: int = 100 * SECOND) -> Outbox:
+    """An outbox."""
+    return Outbox(max_age_s=max_age_s, max_bytes=max_bytes)
 
 
 def test_speech_expires_by_its_end() -> None:
     """Twenty seconds after the last word it is too old; while spoken it is never."""
-    kept = ring()
+    kept = outbox()
     kept.add(utterance(1, ended_s=0.0))
     kept.add(utterance(2))
     assert kept.next_expiry_s(live=False) == 20.0
@@ -63,7 +63,7 @@ def test_speech_expires_by_its_end() -> None:
 
 def test_what_is_on_its_way_does_not_expire() -> None:
     """But it does when its connection is gone."""
-    kept = ring()
+    kept = outbox()
     item = utterance(1, ended_s=0.0)
     item.opened = True
     kept.add(item)
@@ -75,7 +75,7 @@ def test_what_is_on_its_way_does_not_expire() -> None:
 
 def test_a_delivered_question_is_given_up_not_lost() -> None:
     """It did arrive; only the answer is missing."""
-    kept = ring()
+    kept = outbox()
     item = utterance(1, ended_s=0.0)
     item.done = True
     kept.add(item)
@@ -84,7 +84,7 @@ def test_a_delivered_question_is_given_up_not_lost() -> None:
 
 def test_typed_questions_expire_and_context_keeps() -> None:
     """A question wants an answer soon; a fact stays true."""
-    kept = ring()
+    kept = outbox()
     question, fact = Typed("q", True, 1, 0.0), Typed("f", False, 0, 0.0)
     kept.add(question)
     kept.add(fact)
@@ -94,7 +94,7 @@ def test_typed_questions_expire_and_context_keeps() -> None:
 
 def test_the_ring_is_bounded_by_bytes() -> None:
     """The oldest without an answer goes and is announced; the open one stays."""
-    kept = ring(max_bytes=3 * SECOND)
+    kept = outbox(max_bytes=3 * SECOND)
     done = utterance(1, ended_s=5.0)
     done.done = True
     kept.add(done)
@@ -110,7 +110,7 @@ def test_the_ring_is_bounded_by_bytes() -> None:
 
 def test_texts_are_bounded() -> None:
     """Nobody can fill the memory through the control socket."""
-    kept = ring()
+    kept = outbox()
     for _ in range(MAX_TEXTS):
         assert not kept.full_of_texts
         kept.add(Typed("x", True, 1, 0.0))
@@ -120,18 +120,18 @@ def test_texts_are_bounded() -> None:
 
 def test_the_open_utterance_is_found_behind_a_text() -> None:
     """Somebody types while somebody speaks."""
-    kept = ring()
+    kept = outbox()
     speaking = utterance(1)
     kept.add(speaking)
     kept.add(Typed("x", True, 2, 0.0))
     assert kept.open is speaking
     assert kept.first_pending() is speaking
-    assert ring().open is None
+    assert outbox().open is None
 
 
 def test_rewinding_makes_everything_new() -> None:
     """A new connection knows nothing of what was sent."""
-    kept = ring()
+    kept = outbox()
     item, text = utterance(1, ended_s=0.0), Typed("x", True, 2, 0.0)
     item.sent, item.opened, item.done, text.done = 500, True, True, True
     kept.add(item)
@@ -143,7 +143,7 @@ def test_rewinding_makes_everything_new() -> None:
 
 def test_what_breaks_every_connection_is_given_up() -> None:
     """Speech that the service hangs up on four times is announced lost, a text handed back."""
-    kept = ring()
+    kept = outbox()
     item, text = utterance(1, ended_s=0.0), Typed("x", True, 2, 0.0)
     item.failures = text.failures = MAX_FAILURES - 1
     fine = utterance(3, ended_s=0.0)
@@ -160,7 +160,7 @@ def test_what_breaks_every_connection_is_given_up() -> None:
 
 def test_clearing_announces_what_was_not_delivered() -> None:
     """Delivered speech and texts go silently."""
-    kept = ring()
+    kept = outbox()
     done = utterance(1, ended_s=0.0)
     done.done = True
     for each in (done, utterance(2), Typed("x", True, 2, 0.0)):
@@ -178,7 +178,7 @@ def filled_log(count: int = 5) -> SentLog:
     log = SentLog(max_bytes=10_000)
     log.begin_connection(0)
     for number in range(count):
-        log.record(Audio(bytes([number])), 1)
+        log.record(RealtimeAudio(bytes([number])), 1)
     return log
 
 
@@ -194,7 +194,7 @@ def test_the_rest_follows_the_consumed_index() -> None:
     log = filled_log(5)
     found = log.after(log.position(3))
     assert found is not None
-    assert [sent.message for sent in found] == [Audio(b"\x03"), Audio(b"\x04")]
+    assert [sent.message for sent in found] == [RealtimeAudio(b"\x03"), RealtimeAudio(b"\x04")]
     assert log.after(None) is None
 
 
@@ -220,10 +220,10 @@ def test_what_all_handles_contain_is_forgotten() -> None:
 
 def test_the_log_is_bounded() -> None:
     """The oldest go."""
-    log = SentLog(max_bytes=5 * size_bytes(Audio(bytes(100))))
+    log = SentLog(max_bytes=5 * size_bytes(RealtimeAudio(bytes(100))))
     log.begin_connection(0)
     for _ in range(10):
-        log.record(Audio(bytes(100)), 1)
+        log.record(RealtimeAudio(bytes(100)), 1)
     assert log.after(0) is None
     assert len(log.after(5) or []) == 5
 
@@ -257,7 +257,7 @@ def test_tool_responses_are_not_sent_again() -> None:
 def test_muting_leaves_the_frame_of_an_activity() -> None:
     """No sound is sent again, but no activity stays open either."""
     log = filled_log(0)
-    for message in (ActivityStart(), Audio(b"ab"), ActivityEnd()):
+    for message in (ActivityStart(), RealtimeAudio(b"ab"), ActivityEnd()):
         log.record(message, 1)
     log.drop_audio()
     assert [type(sent.message) for sent in log.after(0) or []] == [ActivityStart, ActivityEnd]
@@ -278,10 +278,10 @@ def sent(*messages: object, utterance: int = 1) -> list[Sent]:
 
 def test_stale_speech_leaves_no_activity_open() -> None:
     """Its end is kept exactly if its start is part of the resumed state."""
-    whole = sent(ActivityStart(), Audio(b"ab"), ActivityEnd())
+    whole = sent(ActivityStart(), RealtimeAudio(b"ab"), ActivityEnd())
     assert without_stale(whole, {1}) == []
     assert without_stale(whole, {2}) == whole
-    rest = sent(Audio(b"ab"), ActivityEnd())
+    rest = sent(RealtimeAudio(b"ab"), ActivityEnd())
     assert [type(one.message) for one in without_stale(rest, {1})] == [ActivityEnd]
 
 

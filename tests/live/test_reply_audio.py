@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from agentd import events as e
 from agentd.audio import formats
-from agentd.live.google.connection import GenaiLink
+from agentd.live.google.connection import GenaiConnection
 from agentd.live.google.websocket import LiveWebSocket
 from agentd.live.messages import ServerMessage
 from agentd.live.reply_audio import (
@@ -225,7 +225,7 @@ def received(*frames: dict[str, Any]) -> list[ServerMessage]:
             """Nothing is open."""
 
         session = cast(AsyncSession, Script(list(frames)))
-        link = GenaiLink(session, cast(LiveWebSocket, None), leave)
+        link = GenaiConnection(session, cast(LiveWebSocket, None), leave)
         return [await link.receive() for _ in frames]
 
     return asyncio.run(main())

@@ -11,12 +11,12 @@ import pytest
 from agentd import events as e
 from agentd.clock import FakeClock
 from agentd.live.commands import SetupPlan
-from agentd.live.connection import FakeConnector, FakeLink, LinkFailed
+from agentd.live.connection import ConnectionFailed, FakeConnection, FakeConnector
 from agentd.live.failures import Failure, Kind, Phase
 from agentd.live.messages import (
     ActivityEnd,
-    Audio,
     FunctionCall,
+    RealtimeAudio,
     ResumptionUpdate,
     ServerMessage,
     ToolResponse,
@@ -73,9 +73,9 @@ def fake(connector: FakeConnector | None = None, **more: Any) -> tuple[FakeConne
     return connector, Device(connector=connector, **more)
 
 
-def first_link(connector: FakeConnector) -> FakeLink:
+def first_link(connector: FakeConnector) -> FakeConnection:
     """The newest connection."""
-    return connector.links[-1]
+    return connector.connections[-1]
 
 
 @on_loop
@@ -110,9 +110,9 @@ async def test_the_uplink_event_stands_exactly_around_the_bytes() -> None:
     dark: list[object] = []
     connector, device = fake()
 
-    class Watching(FakeLink):
+    class Watching(FakeConnection):
         async def send(self, message: Any) -> None:
-            if isinstance(message, Audio) and not lit:
+            if isinstance(message, RealtimeAudio) and not lit:
                 dark.append(message)
             await super().send(message)
 
@@ -128,9 +128,9 @@ async def test_the_uplink_event_stands_exactly_around_the_bytes() -> None:
 
     device.session._emit = watch
 
-    async def connect(plan: SetupPlan) -> FakeLink:
+    async def connect(plan: SetupPlan) -> FakeConnection:
         link = Watching(plan)
-        connector.links.append(link)
+        connector.connections.append(link)
         return link
 
     connector.connect = connect  # type: ignore[method-assign]
@@ -140,7 +140,7 @@ async def test_the_uplink_event_stands_exactly_around_the_bytes() -> None:
             await device.speak(10)
             await device.wait(lambda: not lit, "dark again")
         assert not dark
-        assert sum(isinstance(m, Audio) for m in first_link(connector).sent) > 9
+        assert sum(isinstance(m, RealtimeAudio) for m in first_link(connector).sent) > 9
 
 
 @on_loop
@@ -152,7 +152,7 @@ async def test_what_is_heard_before_run_is_kept() -> None:
         await device.connected()
         link = first_link(connector)
         await device.wait(lambda: any(isinstance(m, ActivityEnd) for m in link.sent))
-        heard = b"".join(m.pcm for m in link.sent if isinstance(m, Audio))
+        heard = b"".join(m.pcm for m in link.sent if isinstance(m, RealtimeAudio))
         assert heard == device.utterances[number]
     for _ in range(2 * EARLY_INPUTS):
         device.session.mark(e.PlaybackMark(1, 0.0, drained=False))
@@ -195,16 +195,16 @@ async def test_mute_takes_back_what_has_not_been_sent() -> None:
         await device.speak(50)
         link.send_blocks = False
         device.session.mute()
-        sent = len([m for m in link.sent if isinstance(m, Audio)])
+        sent = len([m for m in link.sent if isinstance(m, RealtimeAudio)])
         await device.speak(10)
         device.session.unmute()
         await asyncio.sleep(0)
-        assert len([m for m in link.sent if isinstance(m, Audio)]) == sent
+        assert len([m for m in link.sent if isinstance(m, RealtimeAudio)]) == sent
 
 
 @on_loop
 async def test_a_socket_that_takes_nothing_is_dropped() -> None:
-    """The line is bounded; what is fresh and fits the ring goes out over the next connection."""
+    """The line is bounded; what is fresh and fits the outbox goes out over the next connection."""
     connector, device = fake(config=settings(vad__max_utterance_s=5.0))
     async with device:
         await device.connected()
@@ -225,7 +225,7 @@ async def test_a_connector_that_fails_in_a_new_way() -> None:
     good = connector.connect
     failures = [RuntimeError("surprise"), ValueError("again")]
 
-    async def connect(plan: SetupPlan) -> FakeLink:
+    async def connect(plan: SetupPlan) -> FakeConnection:
         if failures:
             raise failures.pop()
         return await good(plan)
@@ -316,9 +316,9 @@ async def test_timers_fire_on_the_injected_clock() -> None:
         link.deliver(ServerMessage(go_away_s=50.0))
         await clock.pass_time(44.0)
         assert device.session.status().go_away_in_s == pytest.approx(6.0)
-        assert len(connector.links) == 1
+        assert len(connector.connections) == 1
         await clock.pass_time(2.0)
-        assert len(connector.links) == 2
+        assert len(connector.connections) == 2
         assert link.closed, "closed gracefully, not dropped"
 
 
@@ -401,8 +401,8 @@ async def test_a_thousand_reconnects_leave_nothing_behind() -> None:
     """P5: tasks, timers and rings do not grow."""
     clock = ManualClock()
     connector, device = fake(clock=clock, config=settings(dials_per_min=120))
-    connector.on_link = lambda link: link.deliver(
-        ServerMessage(resumption=ResumptionUpdate(f"h{len(connector.links)}", resumable=True))
+    connector.on_connection = lambda link: link.deliver(
+        ServerMessage(resumption=ResumptionUpdate(f"h{len(connector.connections)}", resumable=True))
     )
     async with device:
         await clock.pass_time(0.0)
@@ -422,14 +422,14 @@ async def test_fakes_behave_like_the_real_ones() -> None:
     connector = FakeConnector()
     connector.refuse(Failure(Phase.HANDSHAKE, Kind.DNS))
     plan = SetupPlan(settings(), None, "")
-    with pytest.raises(LinkFailed, match="dns"):
+    with pytest.raises(ConnectionFailed, match="dns"):
         await connector.connect(plan)
     await connector.warm_up()
     link = await connector.connect(plan)
     await link.close()
-    with pytest.raises(LinkFailed):
+    with pytest.raises(ConnectionFailed):
         await link.send(ActivityEnd())
-    with pytest.raises(LinkFailed):
+    with pytest.raises(ConnectionFailed):
         await link.receive()
     store = MemoryStore({"session": {"a": 1}})
     assert store.read("session") == {"a": 1}
@@ -499,7 +499,7 @@ async def test_what_was_taken_back_is_no_longer_counted() -> None:
         assert wire is not None
         await device.speak(1)
         answer = ToolResponse("c", "f", {})
-        for message in (answer, Audio(bytes(100_000)), answer):
+        for message in (answer, RealtimeAudio(bytes(100_000)), answer):
             wire.put(message)
         assert wire.unsent_bytes > 100_000
         wire.purge_audio()

@@ -15,7 +15,7 @@ from agentd.live.transcript import (
     MAX_TOTAL_CHARS,
     SUMMARY_CHARS,
     Exchange,
-    Journal,
+    Transcript,
     heard_text,
     seed,
 )
@@ -23,9 +23,9 @@ from agentd.live.transcript import (
 NOON = WallTime(1_800_000_000.0, synchronised=True)
 
 
-def journal(turns: int = 40, age_s: float = 3600.0, *, enabled: bool = True) -> Journal:
+def journal(turns: int = 40, age_s: float = 3600.0, *, enabled: bool = True) -> Transcript:
     """A journal."""
-    return Journal(max_turns=turns, max_age_s=age_s, enabled=enabled)
+    return Transcript(max_turns=turns, max_age_s=age_s, enabled=enabled)
 
 
 def later(seconds: float, *, synchronised: bool = True) -> WallTime:

@@ -21,10 +21,10 @@ from agentd.live.machine import State
 from agentd.live.messages import (
     ActivityEnd,
     ActivityStart,
-    Audio,
     AudioStreamEnd,
     ClientContent,
     ClientMessage,
+    RealtimeAudio,
     ResumptionUpdate,
     ServerMessage,
     Tokens,
@@ -142,7 +142,7 @@ class World:
             c.Emit: lambda command: self._check_event(command.event),
             c.EmitInLine: lambda command: self._check_event(command.event),
             c.Deliver: lambda command: self.delivered.append(command.value),
-            c.Store: self._stores,
+            c.StoreDocument: self._stores,
             c.PutAside: lambda command: self.aside.append(self.documents.pop(command.name, None)),
             c.CallTool: self._calls_tool,
             c.CancelTool: lambda command: self.tools.pop(command.key, None),
@@ -352,7 +352,7 @@ class World:
         assert command.at_s < float("inf")
         self.timers[command.name] = command.at_s
 
-    def _stores(self, command: c.Store) -> None:
+    def _stores(self, command: c.StoreDocument) -> None:
         self.documents[command.name] = command.document
 
     def _calls_tool(self, command: c.CallTool) -> None:
@@ -385,7 +385,7 @@ class World:
         assert wire.ready, "sends before setup is complete"
         assert not wire.closing, "sends after the close"
         message = command.message
-        if isinstance(message, Audio):
+        if isinstance(message, RealtimeAudio):
             assert self.lit is not None, "audio outside UplinkOpened and UplinkClosed"
             assert not self.muted, "audio while muted"
             number = int.from_bytes(message.pcm[:4], "big")
@@ -430,7 +430,7 @@ class World:
 
     def heard_by(self, wire: Wire) -> bytes:
         """All audio of the session as a connection knows it, in order."""
-        return b"".join(m.pcm for m in wire.known if isinstance(m, Audio))
+        return b"".join(m.pcm for m in wire.known if isinstance(m, RealtimeAudio))
 
     def whole_deliveries(self) -> dict[int, list[int]]:
         """For each utterance the connections on which it arrived whole and closed."""
@@ -439,7 +439,7 @@ class World:
             closed = b""
             pending = b""
             for message in wire.known:
-                if isinstance(message, Audio):
+                if isinstance(message, RealtimeAudio):
                     pending += message.pcm
                 elif isinstance(message, ActivityEnd | AudioStreamEnd):
                     closed += pending

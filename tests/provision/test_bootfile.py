@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentd.provision.bootfile import Refused, decode, suspects, take_apart, written
+from agentd.provision.bootfile import BootFileRefused, decode, suspects, take_apart, written
 
 KEY = "AIzaTestKeyOfNobody-0123456789abcdefghi"
 OTHER = "AIzaAnotherTestKey-0123456789abcdefghij"
@@ -119,7 +119,7 @@ def test_what_is_no_key_in_its_place_is_not_taken(text: str, problem: str) -> No
 )
 def test_what_cannot_be_taken_apart_is_refused_whole(text: str) -> None:
     """Not TOML, or a key that no covering reaches: nothing of it is used."""
-    with pytest.raises(Refused):
+    with pytest.raises(BootFileRefused):
         take_apart(text)
 
 
@@ -192,7 +192,7 @@ def test_the_encodings_of_editors_are_read_and_written_back(encoding: str) -> No
 )
 def test_other_encodings_are_named(raw: bytes, problem: str) -> None:
     """With what to do."""
-    with pytest.raises(Refused, match=problem):
+    with pytest.raises(BootFileRefused, match=problem):
         decode(raw)
 
 
@@ -249,7 +249,7 @@ def test_whatever_is_in_a_file_a_key_is_covered_or_nothing_is_taken(text: str, l
     whole = f"{text}\n{line}\n"
     try:
         parts = take_apart(whole)
-    except Refused:
+    except BootFileRefused:
         return
     assert len(parts.scrubbed) == len(whole)
     for key in parts.credentials.values():

@@ -11,7 +11,7 @@ import pytest
 
 from agentd.provision import firstboot
 from agentd.provision.disk import Disk
-from agentd.provision.firstboot import Import, Outcome
+from agentd.provision.firstboot import Import, ImportOutcome
 from agentd.provision.keystore import CommandFailed, KeyStore
 
 KEY = "AIzaTestKeyOfNobody-0123456789abcdefghi"
@@ -240,7 +240,7 @@ def test_a_report_that_cannot_be_written_is_in_the_journal(
 
 def test_many_problems_are_counted_rather_than_listed() -> None:
     """The report stays a page."""
-    lines = Outcome(problems=[f"problem {n}" for n in range(100)]).report()
+    lines = ImportOutcome(problems=[f"problem {n}" for n in range(100)]).report()
     assert "(and 60 more)" in lines
     assert "problem 39" in lines
     assert "problem 40" not in lines

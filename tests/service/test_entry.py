@@ -23,7 +23,7 @@ from agentd.events import (
 from agentd.service.catalog import MESSAGE_IDS
 from agentd.service.entry import (
     PRIORITIES,
-    Entry,
+    JournalEntry,
     entry_of,
     journal_fields,
     json_line,
@@ -125,7 +125,7 @@ def test_the_text_form_is_for_people() -> None:
     assert text_line(entry_of(RESUMED), NOW) == (
         "2027-01-15T08:00:00.250+00:00 info     resumed: connection 3: resumed in 640 ms"
     )
-    crash = Entry("crash", logging.CRITICAL, "boom", detail="one\ntwo")
+    crash = JournalEntry("crash", logging.CRITICAL, "boom", detail="one\ntwo")
     assert text_line(crash, NOW).endswith("critical crash: boom\n    one\n    two")
 
 
@@ -145,14 +145,16 @@ def test_the_json_form_is_for_programs() -> None:
 
 def test_json_stays_json_with_numbers_that_json_does_not_know() -> None:
     """Infinity becomes null."""
-    line = json_line(Entry("log", logging.INFO, "m", {"a": float("inf")}, "trace"), NOW)
+    line = json_line(JournalEntry("log", logging.INFO, "m", {"a": float("inf")}, "trace"), NOW)
     assert (json.loads(line)["a"], json.loads(line)["traceback"]) == (None, "trace")
     assert "Infinity" not in line
 
 
 def test_a_traceback_is_a_field_of_its_own() -> None:
     """With its line breaks; a field without a value is left out."""
-    fields = journal_fields(Entry("crash", logging.CRITICAL, "boom", {"none": None}, "one\ntwo"))
+    fields = journal_fields(
+        JournalEntry("crash", logging.CRITICAL, "boom", {"none": None}, "one\ntwo")
+    )
     assert fields["AGENTD_TRACEBACK"] == "one\ntwo"
     assert fields["PRIORITY"] == "2"
     assert "AGENTD_NONE" not in fields
@@ -169,7 +171,7 @@ def test_a_handle_that_slips_into_an_event_is_logged_as_a_fingerprint() -> None:
 
 def test_an_entry_outside_the_table_has_no_message_id() -> None:
     """An unknown name and level still make an entry."""
-    shown = journal_fields(Entry("other", 25, "m"))
+    shown = journal_fields(JournalEntry("other", 25, "m"))
     assert "MESSAGE_ID" not in shown
     assert shown["PRIORITY"] == "5"
 

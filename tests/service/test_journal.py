@@ -15,7 +15,7 @@ import pytest
 
 from agentd.clock import FakeClock
 from agentd.events import BadFrame, Connecting, Event, Muted, Resumed, SessionFresh, TurnStarted
-from agentd.service.entry import Entry, text_line
+from agentd.service.entry import JournalEntry, text_line
 from agentd.service.journal import Journal
 from agentd.service.logbridge import LogBridge, crash_entry, describe, install, install_loop_handler
 from agentd.service.outlets import (
@@ -286,8 +286,8 @@ def test_journald_gets_the_fields_as_they_are() -> None:
     """One call of systemd-python's `sendv` per entry, in order, before `close` returns."""
     sent: list[tuple[str, ...]] = []
     outlet = JournaldOutlet(lambda *fields: sent.append(fields))
-    outlet.put(Entry("muted", logging.INFO, "muted by button", {"by": "button"}))
-    outlet.put(Entry("crash", logging.CRITICAL, "boom", {}, "one\ntwo"))
+    outlet.put(JournalEntry("muted", logging.INFO, "muted by button", {"by": "button"}))
+    outlet.put(JournalEntry("crash", logging.CRITICAL, "boom", {}, "one\ntwo"))
     outlet.close()
     assert "MESSAGE=muted by button" in sent[0]
     assert "AGENTD_BY=button" in sent[0]
@@ -302,7 +302,7 @@ def test_a_stuck_journald_blocks_nothing() -> None:
         reading.wait()
 
     outlet = JournaldOutlet(stuck)
-    entry = Entry("log", logging.INFO, "m")
+    entry = JournalEntry("log", logging.INFO, "m")
     for _ in range(BACKLOG + 100):
         outlet.put(entry)
     assert outlet.dropped >= 98
@@ -317,7 +317,7 @@ def test_an_absent_journald_is_survived() -> None:
         raise OSError(errno.ENOENT, "no journald")
 
     outlet = JournaldOutlet(refuse)
-    outlet.put(Entry("log", logging.INFO, "m"))
+    outlet.put(JournalEntry("log", logging.INFO, "m"))
     outlet.close()
     assert outlet.dropped == 1
 
@@ -326,7 +326,7 @@ def test_systemd_python_takes_what_is_sent() -> None:
     """The real `sendv` accepts our fields, with journald there or not."""
     journal_module = pytest.importorskip("systemd.journal")
     outlet = JournaldOutlet(journal_module.sendv)
-    outlet.put(Entry("muted", logging.INFO, "muted by button", {"by": "button"}, "one\ntwo"))
+    outlet.put(JournalEntry("muted", logging.INFO, "muted by button", {"by": "button"}, "one\ntwo"))
     outlet.close()
     assert outlet.dropped <= 1
 
@@ -336,7 +336,7 @@ def test_a_closed_pipe_is_survived() -> None:
     stream = io.StringIO()
     outlet = StreamOutlet(stream, text_line, clock=FakeClock())
     stream.close()
-    outlet.put(Entry("log", logging.INFO, "m"))
+    outlet.put(JournalEntry("log", logging.INFO, "m"))
     assert outlet.dropped == 1
 
 

@@ -15,7 +15,7 @@ from google.genai.errors import APIError
 from google.genai.live import AsyncSession
 from websockets.exceptions import ConnectionClosed
 
-from agentd.live.connection import LinkFailed
+from agentd.live.connection import ConnectionFailed
 from agentd.live.failures import Failure, Kind, Phase, safe_reason
 from agentd.live.google.frames import Gauge, UnknownKind, UnusableFrame
 from agentd.live.google.inbound import convert, sounds
@@ -23,11 +23,11 @@ from agentd.live.google.websocket import LiveWebSocket, unacknowledged
 from agentd.live.messages import (
     ActivityEnd,
     ActivityStart,
-    Audio,
     AudioStreamEnd,
     ClientContent,
     ClientMessage,
     ContextUpdate,
+    RealtimeAudio,
     RealtimeText,
     ServerMessage,
     ToolResponse,
@@ -44,7 +44,7 @@ MIME_TYPE = "audio/pcm;rate=16000"
 PROTOCOL_CODES = (1002, 1003, 1007, 1009)  # what websockets closes with when frames are wrong
 
 
-class GenaiLink:
+class GenaiConnection:
     """An open connection; the SDK's session and its WebSocket."""
 
     def __init__(
@@ -81,7 +81,7 @@ class GenaiLink:
         try:
             await _send(self._session, message)
         except (ConnectionClosed, OSError) as error:
-            raise LinkFailed(self._failure()) from error
+            raise ConnectionFailed(self._failure()) from error
 
     async def receive(self) -> ServerMessage:
         """Return the next frame. `receive()` of the SDK ends with every turn; this does not."""
@@ -100,7 +100,7 @@ class GenaiLink:
             except Exception as error:
                 self._stream = None
                 if _is_close(error):
-                    raise LinkFailed(self._failure()) from error
+                    raise ConnectionFailed(self._failure()) from error
                 return self._bad_frame(error)
             if message == NOTHING:
                 self._count_empty()
@@ -136,9 +136,9 @@ class GenaiLink:
         if self._empty_frames.is_over(asyncio.get_running_loop().time()):
             raise self._given_up(f"more than {EMPTY_FRAMES_PER_S:.0f} empty frames a second")
 
-    def _given_up(self, reason: str) -> LinkFailed:
+    def _given_up(self, reason: str) -> ConnectionFailed:
         self.abort()
-        return LinkFailed(Failure(Phase.LIVE, Kind.PROTOCOL, reason=reason))
+        return ConnectionFailed(Failure(Phase.LIVE, Kind.PROTOCOL, reason=reason))
 
     async def close(self) -> None:
         """Close with 1000; bounded by the WebSocket's close timeout."""
@@ -194,7 +194,7 @@ def _problem(error: Exception) -> str:
 async def _send(session: AsyncSession, message: ClientMessage) -> None:
     """Send a message; every text in it is whole, wherever it came from (RFC 8259, section 8.2)."""
     match message:
-        case Audio(pcm):
+        case RealtimeAudio(pcm):
             await session.send_realtime_input(audio=types.Blob(data=pcm, mime_type=MIME_TYPE))
         case ActivityStart():
             await session.send_realtime_input(activity_start=types.ActivityStart())

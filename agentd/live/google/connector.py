@@ -32,7 +32,7 @@ from agentd.config.credentials import Credentials, find_credentials
 from agentd.config.settings import Settings
 from agentd.errors import CredentialError
 from agentd.live.commands import SetupPlan
-from agentd.live.connection import LinkFailed
+from agentd.live.connection import ConnectionFailed
 from agentd.live.failures import Failure, Kind, Phase, safe_reason
 from agentd.live.toolbox import Toolbox
 from agentd.net.trust import directory_trouble, tls_context
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from google.genai import Client
 
-    from agentd.live.google.connection import GenaiLink
+    from agentd.live.google.connection import GenaiConnection
     from agentd.live.google.websocket import LiveWebSocket
 
 MAX_FRAME_BYTES = 2 << 20  # replies come in pieces of some kB; the SDK's 1 MiB killed sessions
@@ -112,11 +112,11 @@ class GenaiConnector:
         """Import the SDK in a worker thread, so that listening goes on meanwhile."""
         self._tls = await asyncio.to_thread(_import_sdk)
 
-    async def connect(self, plan: SetupPlan) -> GenaiLink:
+    async def connect(self, plan: SetupPlan) -> GenaiConnection:
         """Dial and set up.
 
         Raises:
-            LinkFailed: with everything that can be known of the cause.
+            ConnectionFailed: with everything that can be known of the cause.
         """
         live = plan.settings.live
         self._sockets.clear()
@@ -128,13 +128,13 @@ class GenaiConnector:
             async with asyncio.timeout(bound_s):
                 return await self._dial(plan)
         except Exception as error:
-            raise LinkFailed(await self._failure(error, plan.settings)) from error
+            raise ConnectionFailed(await self._failure(error, plan.settings)) from error
 
     async def _failure(self, error: Exception, settings: Settings) -> Failure:
         """Say what an exception means, with what is known of how far the dial had come."""
         from agentd.live.google.dial_errors import dial_failure
 
-        if isinstance(error, LinkFailed):
+        if isinstance(error, ConnectionFailed):
             return error.failure
         failure = dial_failure(error, self._phase())
         if failure.kind is Kind.CERTIFICATE and (trouble := directory_trouble()):
@@ -157,8 +157,8 @@ class GenaiConnector:
         upgraded = any(r is not None and r.status_code == SWITCHING_PROTOCOLS for r in responses)
         return Phase.SETUP if upgraded else Phase.HANDSHAKE
 
-    async def _dial(self, plan: SetupPlan) -> GenaiLink:
-        from agentd.live.google.connection import GenaiLink
+    async def _dial(self, plan: SetupPlan) -> GenaiConnection:
+        from agentd.live.google.connection import GenaiConnection
         from agentd.live.google.setup import connect_config
 
         settings = plan.settings
@@ -170,7 +170,7 @@ class GenaiConnector:
         )
         session = await context.__aenter__()
         websocket = self._sockets[-1]
-        return GenaiLink(session, websocket, context.__aexit__)
+        return GenaiConnection(session, websocket, context.__aexit__)
 
     async def _log_in(self, bound_s: float) -> None:
         from agentd.live.google.login import log_in
@@ -180,7 +180,7 @@ class GenaiConnector:
                 await asyncio.to_thread(log_in, self._login, bound_s)
         except TimeoutError as error:
             reason = f"no token within {bound_s:g} s"
-            raise LinkFailed(Failure(Phase.HANDSHAKE, Kind.TOKEN, reason=reason)) from error
+            raise ConnectionFailed(Failure(Phase.HANDSHAKE, Kind.TOKEN, reason=reason)) from error
 
     def _client_for(self, settings: Settings) -> Client:
         """Return a client for credentials read just now; the last one if nothing has changed."""
@@ -282,19 +282,19 @@ def way(settings: Settings) -> Proxy:
     """Return the proxy of the way to the service, or none; judge the way before it is gone.
 
     Raises:
-        LinkFailed: the endpoint's address or a proxy variable cannot be used.
+        ConnectionFailed: the endpoint's address or a proxy variable cannot be used.
     """
     named = endpoint(settings)
     if named and (trouble := address_trouble(named)):
         source = "live.base_url" if settings.live.base_url else _base_url_variable(settings)
         shown = named if "@" not in named else "…"  # before it there may be a login
         reason = safe_reason(f"{source} = {shown}: {trouble}")
-        raise LinkFailed(Failure(Phase.HANDSHAKE, Kind.ADDRESS, reason=reason))
+        raise ConnectionFailed(Failure(Phase.HANDSHAKE, Kind.ADDRESS, reason=reason))
     proxy = proxy_of(*host_of(settings))
     if proxy.trouble:
         reason, variable = proxy.trouble, proxy.variable
         kind = Kind.PROXY_SETTING
-        raise LinkFailed(Failure(Phase.PROXY, kind, reason=reason, variable=variable))
+        raise ConnectionFailed(Failure(Phase.PROXY, kind, reason=reason, variable=variable))
     return proxy
 
 

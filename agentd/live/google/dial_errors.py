@@ -21,7 +21,7 @@ from websockets import exceptions as ws
 from websockets.http11 import Response
 
 from agentd.errors import CredentialError
-from agentd.live.connection import LinkFailed
+from agentd.live.connection import ConnectionFailed
 from agentd.live.failures import Failure, Kind, Phase, safe_reason
 from agentd.live.google.frames import Excess
 from agentd.live.google.websocket import Redirected
@@ -60,7 +60,7 @@ _TLS_VERSION = (
 
 def dial_failure(error: BaseException, phase: Phase) -> Failure:
     """Return what `error` says about a dial that had come to `phase`."""
-    if isinstance(error, LinkFailed):
+    if isinstance(error, ConnectionFailed):
         return error.failure  # judged already
     for kinds, rule in _RULES:
         if isinstance(error, kinds):

@@ -16,8 +16,8 @@ from agentd.live.messages import (
     Interaction,
     ResumptionUpdate,
     ServerMessage,
-    Text,
     Tokens,
+    TranscriptPiece,
     believable,
     parse_time_left_s,
     reason_name,
@@ -85,13 +85,13 @@ def sounds(message: types.LiveServerMessage) -> Iterable[tuple[str | None, bytes
             yield blob.mime_type, blob.data
 
 
-def _text(transcription: types.Transcription | None, problems: list[str]) -> Text | None:
+def _text(transcription: types.Transcription | None, problems: list[str]) -> TranscriptPiece | None:
     if transcription is None or not (transcription.text or transcription.finished):
         return None
     text = whole_text(transcription.text or "")
     if len(text) > MAX_TEXT_CHARS:
         problems.append(f"transcription of {len(text)} characters, cut to {MAX_TEXT_CHARS}")
-    return Text(text[:MAX_TEXT_CHARS], bool(transcription.finished))
+    return TranscriptPiece(text[:MAX_TEXT_CHARS], bool(transcription.finished))
 
 
 def _reason(content: types.LiveServerContent | None) -> str:

@@ -22,7 +22,7 @@ from google.auth.transport.requests import Request
 
 from agentd.config.credentials import Credentials
 from agentd.errors import CredentialError
-from agentd.live.connection import LinkFailed
+from agentd.live.connection import ConnectionFailed
 from agentd.live.failures import Failure, Kind, Phase, safe_reason
 from agentd.net.trust import FILE
 from agentd.net.way import proxy_for
@@ -130,7 +130,7 @@ class BoundedRequest(Request):
         if proxy.trouble:
             kind = Kind.PROXY_SETTING
             failure = Failure(Phase.PROXY, kind, reason=proxy.trouble, variable=proxy.variable)
-            raise LinkFailed(failure)
+            raise ConnectionFailed(failure)
         return {"https": proxy.url} if proxy.url else {}
 
 
@@ -139,7 +139,7 @@ def log_in(credentials: Any, bound_s: float) -> None:
 
     Raises:
         google.auth.exceptions.GoogleAuthError: no token.
-        LinkFailed: a proxy variable cannot be used.
+        ConnectionFailed: a proxy variable cannot be used.
     """
     if credentials.expired or not credentials.token:  # the SDK's own rule
         credentials.refresh(BoundedRequest(bound_s))
