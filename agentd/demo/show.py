@@ -80,6 +80,7 @@ class Show:
     async def scripted(self, out: Path) -> int:
         """Let recorded people talk to the emulator through files, with mishaps."""
         user, speaker = self._work / "user.wav", self._work / "speaker.wav"
+        self._say("The recorded words are put in their places; this takes seconds on a small board.")
         placed = await asyncio.to_thread(write_user, user, script.SPEECH_DIRECTORY, script.LINES)
         options = EmulatorOptions(
             transcripts=[line.text for line in script.LINES], connection_limits=False
@@ -105,8 +106,13 @@ class Show:
                 painting.cancel()
             received = list(emulator.utterances)
         deliveries = check(user, placed, script.LINES, received, self._narrator.turns)
+        self._sum_up(deliveries)
         await asyncio.to_thread(write_stereo, out / "room.wav", user, speaker)
-        return self._sum_up(deliveries, out)
+        self._say(f"{out / 'room.wav'}: the room, user left, speaker right")
+        self._say(f"{out / 'events.jsonl'}: what happened")
+        whole = all(delivery.whole for delivery in deliveries)
+        answered = len(self._narrator.turns) >= len(deliveries)
+        return EXIT_OK if whole and answered else EXIT_FAILURE
 
     async def live(self) -> int:
         """Talk to the emulator through the sound card; it answers with your own words."""
@@ -181,17 +187,14 @@ class Show:
                 return
             await self._clock.sleep(REFRESH_S)
 
-    def _sum_up(self, deliveries: list[Delivery], out: Path) -> int:
+    def _sum_up(self, deliveries: list[Delivery]) -> None:
         self._screen.table(table(deliveries))
         whole = sum(delivery.whole for delivery in deliveries)
         self._say(
             f"{whole} of {len(deliveries)} utterances arrived whole and once, "
             f"over {counted(self._narrator.connections, 'connection')}."
         )
-        self._say(f"{out / 'room.wav'}: the room, user left, speaker right")
-        self._say(f"{out / 'events.jsonl'}: what happened")
-        answered = len(self._narrator.turns) >= len(deliveries)
-        return EXIT_OK if whole == len(deliveries) and answered else EXIT_FAILURE
+        self._say("The recording of the room is being written.")
 
     def _say(self, text: str) -> None:
         self._screen.line(max(0.0, self._now_s()), "demo", text)

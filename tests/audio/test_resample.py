@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 
@@ -52,6 +53,42 @@ def test_pieces_give_what_the_whole_gives() -> None:
     for at in range(0, len(whole), 137):
         got += pieces.feed(whole[at : at + 137])
     assert got == expected
+
+
+@pytest.mark.parametrize(("from_hz", "to_hz"), [(16_000, 24_000), (44_100, 16_000)])
+def test_long_silence_is_exact_and_moves_nothing(from_hz: int, to_hz: int) -> None:
+    """A word behind zeros of any length is the word alone, as far behind as it was."""
+    word = tone(700, from_hz, 0.05)
+    for seconds in (0.01, 0.1, 1.0):
+        silence = [0] * round(from_hz * seconds)
+        converted = resample(silence + word + silence, from_hz, to_hz)
+        begins = round(to_hz * seconds)
+        near = converted[begins - 20 : begins + 20]
+        assert rms(near) > 0
+        around = converted[: begins - 100] + converted[-begins + 100 :]
+        assert around == [0] * len(around)
+        alone = resample([0] * from_hz + word + [0] * from_hz, from_hz, to_hz)[to_hz:]
+        assert converted[begins : begins + to_hz // 20] == alone[: to_hz // 20]
+
+
+class Zero:
+    """A sample of silence that counts how often it goes through the filter."""
+
+    filtered = 0
+
+    def __bool__(self) -> bool:
+        return False
+
+    def __rmul__(self, tap: float) -> float:
+        Zero.filtered += 1
+        return 0.0
+
+
+def test_silence_costs_no_multiplication() -> None:
+    """The pauses of a recording are most of it; in plain Python each output costs 48 products."""
+    silence: Any = [Zero()] * 16_000
+    assert resample(silence, 16_000, 24_000) == [0] * 24_000
+    assert Zero.filtered == 0
 
 
 def test_flush_returns_what_the_filter_still_holds() -> None:
