@@ -2,8 +2,8 @@
 
 For WAV devices and far-end references, not for sound cards (ALSA's `plug` converts there).
 `soxr` would be faster, but needs numpy, which the base install does without; a second of
-48 kHz costs about 80 ms here, and digital silence next to nothing. Pass band to 0.8 of the lower Nyquist frequency, images and aliases
-about 70 dB down.
+48 kHz costs about 80 ms here, and digital silence next to nothing. Pass band to 0.8 of the lower
+Nyquist frequency, images and aliases about 70 dB down.
 """
 
 from __future__ import annotations

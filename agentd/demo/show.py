@@ -80,7 +80,7 @@ class Show:
     async def scripted(self, out: Path) -> int:
         """Let recorded people talk to the emulator through files, with mishaps."""
         user, speaker = self._work / "user.wav", self._work / "speaker.wav"
-        self._say("The recorded words are put in their places; this takes seconds on a small board.")
+        self._say("Recorded words are made into a room; a small board takes seconds for it.")
         placed = await asyncio.to_thread(write_user, user, script.SPEECH_DIRECTORY, script.LINES)
         options = EmulatorOptions(
             transcripts=[line.text for line in script.LINES], connection_limits=False
