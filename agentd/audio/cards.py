@@ -17,7 +17,8 @@ from agentd.text import safe_text
 ASOUND = Path("/proc/asound")
 # PCMs that pass on what the hardware offers and no more; they need a plug in front.
 _RAW = ("hw:", "dsnoop:", "dmix:")
-# A speaker and no microphone: `agentd.audio.alsa.check` refuses it, nothing paces it.
+# Nothing paces them: no microphone (`agentd.audio.alsa.check`), and no speaker but a silent one of
+# agentd's own (`agentd.audio.discard`).
 PACELESS = frozenset({"null"})
 _CARD = re.compile(r"^\s*(\d+)\s+\[(\S+)\s*\]:\s*(.*)$")
 

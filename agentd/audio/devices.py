@@ -5,6 +5,7 @@ closes the device. Which kind a name means:
 
     file:/path.wav           a WAV file (files.py)
     pipe:/path               a named pipe from or to another program (pipes.py)
+    null                     no speaker at all (discard.py); it is refused as a microphone
     a card id, usb-…         that card through ALSA's converting `plughw` (alsa.py)
     hw:…  dsnoop:…  dmix:…   the same PCM behind a converting `plug`: 16 kHz is refused raw by many
     anything else            that ALSA PCM: default, plughw:CARD=…, pulse, one's own of asound.conf

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from agentd.audio import formats
 from agentd.audio.devices import Deliver, Source
 from agentd.audio.echo.canceller import EchoStats, Known
+from agentd.clock import FakeClock
 from agentd.errors import AudioError
 from agentd.events import Frame
 from agentd.waiting import to_its_end
@@ -99,6 +100,8 @@ class FakePlayback(_Fake):
     latency_s: float = 0.0
     ran_dry: int = 0
     played: bytes = b""
+    clock: FakeClock | None = None  # moves on by what is played
+    speed: float = 1.0  # how much faster than its time it plays
     _source: Source | None = None
 
     async def play(self, source: Source) -> None:
@@ -110,10 +113,16 @@ class FakePlayback(_Fake):
         """Play so many 20 ms periods and return them."""
         assert self._source is not None, "the device was never opened"
         assert self.is_open, "the device is closed"
-        frames = formats.PLAYBACK_RATE_HZ * formats.FRAME_MS // 1000
-        heard = b"".join(self._source(frames, self.latency_s) for _ in range(periods))
+        heard = b"".join(self._period() for _ in range(periods))
         self.played += heard
         return heard
+
+    def _period(self) -> bytes:
+        assert self._source is not None
+        if self.clock is not None:
+            self.clock.advance(formats.FRAME_S / self.speed)
+        frames = formats.PLAYBACK_RATE_HZ * formats.FRAME_MS // 1000
+        return self._source(frames, self.latency_s)
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from agentd.audio.cards import PACELESS
 from agentd.audio.devices import CaptureDevice, PlaybackDevice, pipe_path, wav_path
 from agentd.clock import Clock
 from agentd.config.settings import Audio
@@ -12,6 +13,7 @@ def open_devices(settings: Audio, clock: Clock) -> tuple[CaptureDevice, Playback
 
     WAV files on both sides share one time line.
     """
+    from agentd.audio.discard import Discard
     from agentd.audio.files import FileCapture, FilePlayback, Timeline
     from agentd.audio.pipes import PipeCapture, PipePlayback
 
@@ -31,6 +33,8 @@ def open_devices(settings: Audio, clock: Clock) -> tuple[CaptureDevice, Playback
         playback = FilePlayback(playback_file, timeline, lead=not capture_file)
     elif playback_pipe := pipe_path(playback_name):
         playback = PipePlayback(playback_pipe, clock)
+    elif playback_name in PACELESS:
+        playback = Discard(playback_name, clock)
     else:
         from agentd.audio.alsa import AlsaPlayback
 

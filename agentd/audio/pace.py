@@ -4,9 +4,15 @@ Sound takes as long as it lasts. ALSA's `null` behind a `plug` delivers as fast 
 runs, a clock that is set wrongly delivers half as much, and neither reports an error. What is no
 fault: a buffer that is emptied at once after a stall, periods that come in twos, and crystals,
 which differ by 0.1 % at the most.
+
+A speaker asks for sound as a microphone delivers it, and `null` asks as fast as it delivers. One
+that asks too slowly is not judged: people hear that by themselves, closing it would take the voice
+away, and a machine that is too busy to serve a sound server looks the same.
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 from agentd.audio.supervise import DeviceTrouble
 
@@ -27,6 +33,9 @@ _REMEDY = (
 TOO_FAST = DeviceTrouble(
     "it delivers sound faster than time passes, as ALSA's null does: it has no clock", _REMEDY
 )
+TAKES_TOO_FAST = DeviceTrouble(
+    "it takes sound faster than time passes, as ALSA's null does: it has no clock", _REMEDY
+)
 TOO_SLOW = DeviceTrouble(
     "it delivers less sound than time passes: its clock or its rate is wrong", _REMEDY
 )
@@ -35,7 +44,12 @@ TOO_SLOW = DeviceTrouble(
 class Pace:
     """Follows one stream from its opening; `doubt` is why it had been closed the last time."""
 
-    def __init__(self, doubt: DeviceTrouble | None = None) -> None:
+    def __init__(
+        self, doubt: DeviceTrouble | None = None, way: Literal["capture", "playback"] = "capture"
+    ) -> None:
+        self._plays = way == "playback"
+        # A speaker that ran dry asks for a whole buffer at once, after a pause of that length.
+        self._least_s = -STALL_S if self._plays else 0.0
         slow = doubt is TOO_SLOW
         self._proof_s = WINDOW_S + PROOF_S if slow else PROOF_S
         self._patience = 1 if slow else SLOW_WINDOWS
@@ -56,7 +70,7 @@ class Pace:
     def take(
         self, duration_s: float, arrived_s: float, missing_s: float = 0.0
     ) -> DeviceTrouble | None:
-        """Take a period and its arrival; return what is wrong with the device, if anything is.
+        """Take a period and when it came, or was asked for; return what is wrong, if anything is.
 
         `missing_s` is what an overrun has cost before it: the device was in time, we were not.
         """
@@ -66,11 +80,12 @@ class Pace:
             return None
         passed_s = max(0.0, arrived_s - self._last_s)
         self._last_s = max(self._last_s, arrived_s)
-        return self._is_fast(duration_s, passed_s) or self._is_slow(
-            duration_s + missing_s, passed_s
-        )
+        if self._is_fast(duration_s, passed_s):
+            return TAKES_TOO_FAST if self._plays else TOO_FAST
+        slow = not self._plays and self._is_slow(duration_s + missing_s, passed_s)
+        return TOO_SLOW if slow else None
 
-    def _is_fast(self, duration_s: float, passed_s: float) -> DeviceTrouble | None:
+    def _is_fast(self, duration_s: float, passed_s: float) -> bool:
         if passed_s > duration_s + STALL_S:
             self._credit_s = min(CREDIT_S, self._credit_s + passed_s - duration_s)
             self._credit_until_s = self._last_s + CREDIT_KEPT_S
@@ -79,17 +94,17 @@ class Pace:
         ahead_s = self._ahead_s + duration_s - passed_s * (1.0 + TOLERANCE)
         used_s = min(self._credit_s, max(0.0, ahead_s))
         self._credit_s -= used_s
-        self._ahead_s = max(0.0, ahead_s - used_s)
-        return TOO_FAST if self._ahead_s > AHEAD_S else None
+        self._ahead_s = max(self._least_s, ahead_s - used_s)
+        return self._ahead_s > AHEAD_S
 
-    def _is_slow(self, duration_s: float, passed_s: float) -> DeviceTrouble | None:
+    def _is_slow(self, duration_s: float, passed_s: float) -> bool:
         if passed_s > WINDOW_S / 2:  # this process, or the machine, had been stopped
             self._window_s, self._came_s, self._slow = self._last_s, 0.0, 0
-            return None
+            return False
         self._came_s += duration_s
         length_s = self._last_s - self._window_s
         if length_s < WINDOW_S:
-            return None
+            return False
         self._slow = self._slow + 1 if self._came_s < SLOW * length_s else 0
         self._window_s, self._came_s = self._last_s, 0.0
-        return TOO_SLOW if self._slow >= self._patience else None
+        return self._slow >= self._patience

@@ -18,6 +18,7 @@ from agentd.audio.devices import PlaybackDevice
 from agentd.audio.echo.playout import PlayoutClock
 from agentd.audio.jitter import JitterBuffer
 from agentd.audio.opening import open_devices
+from agentd.audio.pace import Pace
 from agentd.audio.supervise import OPENING_S, STALL_S, DeviceSupervisor, DeviceTrouble
 from agentd.clock import Clock
 from agentd.config.settings import Audio
@@ -87,6 +88,11 @@ class Player:
         self._on_torn: Callable[[], None] | None = None
         self._ran_dry = 0  # of the device's count, seen
         self._playout = PlayoutClock()
+        self._pace = Pace(way="playback")
+        self._doubt: DeviceTrouble | None = (
+            None  # why the device was closed; until it is proved wrong
+        )
+        self._refused = False  # it is being closed
         self._lock = threading.Lock()
         self._cushion = JitterBuffer(settings.cushion_ms)
         self._cushion.set_volume(formats.gain_of_percent(settings.volume_percent))
@@ -198,9 +204,14 @@ class Player:
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
         self._playout.reset()
+        self._pace = Pace(self._doubt, "playback")
+        self._refused = False
         await self._device.play(self._source)
 
     def _source(self, frames: int, latency_s: float) -> bytes:
+        if not self._keeps_time(frames):
+            self._supervisor.beat()
+            return bytes(frames * formats.SAMPLE_BYTES)
         with self._lock:
             pcm = self._cushion.read(frames, latency_s)
             collected = self._cushion.take_notes()
@@ -208,6 +219,23 @@ class Player:
         self._silent_periods = self._silent_periods + 1 if idle else 0
         self._report(collected, pcm, latency_s)
         return pcm
+
+    def _keeps_time(self, frames: int) -> bool:
+        """Return whether the device may have sound: it keeps time, as far as is known.
+
+        One that was closed because it did not must prove it first; it would swallow a reply.
+        """
+        if self._refused:
+            return False
+        trouble = self._pace.take(frames / formats.PLAYBACK_RATE_HZ, self._clock.monotonic())
+        if trouble is not None:
+            self._doubt, self._refused = trouble, True
+            self._on_loop(lambda: self._supervisor.fail(trouble))
+            return False
+        if self._doubt is not None and self._pace.proved:
+            self._doubt = None
+            self._on_loop(self._supervisor.work)
+        return self._doubt is None
 
     def _report(self, collected: list[notes.Note], pcm: bytes, latency_s: float) -> None:
         """Hand over to the loop."""
@@ -236,11 +264,15 @@ class Player:
             if done and self._silent_periods * formats.FRAME_S >= IDLE_S:
                 self._supervisor.pause()
 
+        self._on_loop(tell)
+
+    def _on_loop(self, call: Callable[[], None]) -> None:
+        """Call at once on the loop's thread, later from the device's."""
         if threading.get_ident() == self._loop_thread:
-            tell()
+            call()
         elif self._loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop is closed already
-                self._loop.call_soon_threadsafe(tell)
+                self._loop.call_soon_threadsafe(call)
 
     def _has_run_dry(self) -> bool:
         """Say whether the device has since the last period; its times begin anew then."""

@@ -116,7 +116,9 @@ class Audio(Section):
         "default", min_length=1, description="ALSA PCM name, card id, file:/path.wav or pipe:/path"
     )
     playback_device: str = Field(
-        "default", min_length=1, description="ALSA PCM name, card id, file:/path.wav or pipe:/path"
+        "default",
+        min_length=1,
+        description="ALSA PCM name, card id, file:/path.wav, pipe:/path, or null for none",
     )
     capture_channel: int = Field(
         0, ge=0, le=31, description="which channel of a microphone array to hear"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from agentd.audio import formats
 from agentd.audio.devices import CaptureDevice, PlaybackDevice
-from agentd.audio.pace import TOO_FAST, TOO_SLOW
+from agentd.audio.pace import TOO_FAST, TOO_SLOW, Pace
 from agentd.audio.supervise import DeviceTrouble, trouble_of
 from agentd.clock import Clock
 from agentd.doctor import sweep
@@ -111,6 +111,9 @@ class _Mouth:
         self._clock = clock
         self._loop = loop
         self._left = b""
+        self._pace = Pace(way="playback")
+        self.trouble: DeviceTrouble | None = None  # it does not keep time
+        self._began_s: float | None = None
         self.played = 0
         self.running = asyncio.Event()
         self.wrote_s: list[float] = []
@@ -122,11 +125,17 @@ class _Mouth:
 
     def source(self, samples: int, _latency_s: float) -> bytes:
         """Return the next period; runs on the device's thread."""
+        now_s = self._clock.monotonic()
+        self._began_s = now_s if self._began_s is None else self._began_s
+        seconds = samples / formats.PLAYBACK_RATE_HZ
+        self.trouble = self.trouble or self._pace.take(seconds, now_s)
         if self._wanted:
             self._left, self._wanted = self._wanted, b""
-            self.wrote_s.append(self._clock.monotonic())
+            self.wrote_s.append(now_s)
         self.played += samples
-        if self.played >= PLAYING_S * formats.PLAYBACK_RATE_HZ and not self.running.is_set():
+        # One without a clock has played this much at once; what is wrong shows a little later.
+        runs = min(self.played / formats.PLAYBACK_RATE_HZ, now_s - self._began_s) >= PLAYING_S
+        if (runs or self.trouble) and not self.running.is_set():
             with contextlib.suppress(RuntimeError):  # the loop is closed already
                 self._loop.call_soon_threadsafe(self.running.set)
         piece, self._left = self._left[: samples * 2], self._left[samples * 2 :]
@@ -152,11 +161,13 @@ async def listen(
     speaker = None
     if speaking:
         speaker = await _until(mouth.running.wait(), speaking, OPENING_S, "takes no samples")
-        if speaker is None and hearing and microphone is None:
+        if speaker is None and mouth.trouble is None and hearing and microphone is None:
             microphone = await _sweep(ear, mouth, hearing)
-        elif speaker is None:
+        elif speaker is None and mouth.trouble is None:
             mouth.play(formats.to_pcm(sweep.sweep(formats.PLAYBACK_RATE_HZ)))
             await clock.sleep(sweep.LENGTH_S + 0.2)
+        if speaker is None and mouth.trouble is not None:
+            speaker = RoomTrouble(mouth.trouble.cause, mouth.trouble.remedy)
     for task in (hearing, speaking):
         if task:
             task.cancel()

@@ -296,3 +296,25 @@ def test_a_sound_server_that_hangs_is_told_and_sound_returns_with_it(rig: SoundR
         print(f"wedged: {bench.microphone.stats.wedged} and {bench.player.stats.wedged}")
 
     run(rig, body)
+
+
+@pytest.mark.parametrize("plugin", ["plug", "route"])
+def test_a_speaker_without_a_clock_is_lost_while_the_microphone_goes_on(
+    rig: SoundRig, plugin: str
+) -> None:
+    """ALSA's null behind a plug-in asks for hours of sound every second."""
+    table = "channels 2 } ttable.0.0 1 ttable.1.1 1" if plugin == "route" else "}"
+    conf = rig.home / ".asoundrc"
+    conf.write_text(
+        conf.read_text() + f'pcm.timeless {{ type {plugin} slave {{ pcm "null" {table} }}\n'
+    )
+
+    async def body(bench: Bench) -> None:
+        await until(lambda: bench.count(PlaybackLost))
+        heard = len(bench.frames)
+        await until(lambda: len(bench.frames) >= heard + 50)
+
+    bench = run(rig, body, capture_device="rig_mic", playback_device="timeless")
+    assert "takes sound faster than time" in bench.last(PlaybackLost).cause
+    assert bench.player.stats.trouble == bench.last(PlaybackLost).cause
+    assert not bench.count(CaptureLost)

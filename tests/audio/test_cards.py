@@ -110,7 +110,7 @@ def test_every_refusal_says_what_to_do(code: int, kind: type[AudioError], says: 
     assert says in str(error)
 
 
-def test_alsa_null_is_a_speaker_and_no_microphone() -> None:
+def test_alsa_null_is_no_microphone() -> None:
     """Nothing paces it: some 85 seconds of silence would come every second."""
     with pytest.raises(AudioError, match=r"^null is no microphone.*\. Choose .*agentd devices"):
         check("capture", "null")

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import random
+from typing import Literal
 
 import pytest
 
-from agentd.audio.pace import AHEAD_S, TOO_FAST, TOO_SLOW, Pace
+from agentd.audio.pace import AHEAD_S, TAKES_TOO_FAST, TOO_FAST, TOO_SLOW, Pace
 from agentd.audio.supervise import DeviceTrouble
 
 PERIOD_S = 0.04
+Way = Literal["capture", "playback"]
 
 
 class Stream:
     """A device on a clock of its own."""
 
-    def __init__(self, doubt: DeviceTrouble | None = None) -> None:
-        self.pace = Pace(doubt)
+    def __init__(self, doubt: DeviceTrouble | None = None, way: Way = "capture") -> None:
+        self.pace = Pace(doubt, way)
         self.now_s = 500.0
         self.found: list[DeviceTrouble] = []
 
@@ -136,3 +138,31 @@ def test_belief_is_earned_by_two_seconds_in_time() -> None:
     assert slow.found == [TOO_SLOW]
     assert not slow.pace.proved
     assert not Pace().proved
+
+
+# ── a speaker asks instead of delivering ──────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("speed", "within_s"), [(360.0, 0.1), (2.0, 4.0), (1.25, 20.0), (1.09, 90.0)]
+)
+def test_a_speaker_that_asks_faster_than_time(speed: float, within_s: float) -> None:
+    """ALSA's null, and 48 for 44.1 kHz."""
+    assert Stream(way="playback").run(within_s, speed=speed).found == [TAKES_TOO_FAST]
+    stream = Stream(way="playback").run(600).run(within_s, speed=speed)
+    assert stream.found == [TAKES_TOO_FAST]
+
+
+@pytest.mark.parametrize("speed", [0.25, 0.5, 0.95, 1.0, 1.04])
+def test_a_speaker_on_a_clock_or_slower_is_in_order_for_hours(speed: float) -> None:
+    """Slower ones are heard to be."""
+    assert not Stream(way="playback").run(7_200, speed=speed, jitter_s=0.1).found
+
+
+@pytest.mark.parametrize("buffer_s", [0.1, 0.24, 0.5, 2.0])
+def test_a_speaker_that_runs_dry_again_and_again_is_no_fault(buffer_s: float) -> None:
+    """What lay in its buffer is asked for at once: the machine is busy, the device in order."""
+    stream = Stream(way="playback").burst(buffer_s)
+    for _ in range(600):
+        stream.run(0.5).wait(buffer_s).burst(buffer_s)
+    assert not stream.found

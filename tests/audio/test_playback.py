@@ -46,7 +46,7 @@ class Bench:
 
     def __init__(self, *, far_end: bool = False, stall_s: float = 60.0, **audio: Any) -> None:
         self.clock = FakeClock()
-        self.device = FakePlayback()
+        self.device = FakePlayback(clock=self.clock)
         self.events: list[Event] = []
         self.marks: list[PlaybackMark] = []
         self.far_end: list[tuple[bytes, float]] = []
@@ -174,7 +174,7 @@ def test_the_far_end_is_what_was_really_played() -> None:
     bench = run(body, far_end=True)
     assert b"".join(pcm for pcm, _ in bench.far_end) == bench.device.played[2 * 960 :]
     assert set(formats.samples(bench.far_end[0][0])) == {100}
-    assert bench.far_end[0][1] == pytest.approx(1_000.06, abs=0.05)  # its clock stands still
+    assert bench.far_end[0][1] == pytest.approx(1_000.0 + 3 * 0.02 + 0.06)
 
 
 def test_a_device_that_ran_dry_is_told_to_the_canceller_once() -> None:
@@ -309,3 +309,85 @@ def test_the_device_may_ask_from_a_thread_of_its_own() -> None:
 
     bench = run(body)
     assert bench.marks[-1] == PlaybackMark(1, 100.0, True)
+
+
+def rush(bench: Bench, periods: int, *, speed: float) -> bytes:
+    """Let the device ask at a speed that is not that of time; return what it got."""
+    bench.device.speed = speed
+    return bench.device.tick(periods)
+
+
+def test_a_device_without_a_clock_gets_no_reply_and_is_tried_again_calmly() -> None:
+    """It is lost with a cause, and not said to be back until it has kept time for two seconds."""
+    bench = Bench()
+
+    async def main() -> None:
+        async with running(bench.player.run()):
+            for opened in range(1, 7):
+                await bench.device.until(opened=opened)
+                rush(bench, 400, speed=200.0)
+                await until(lambda: bench.device.closed == opened)  # noqa: B023
+            assert "takes sound faster than time" in bench.player.stats.trouble
+            assert "agentd devices" in bench.player.stats.remedy
+            assert not bench.player.stats.alive
+            await bench.device.until(opened=7)
+            rush(bench, 99, speed=1.0)
+            assert not isinstance(bench.events[-1], PlaybackBack)
+            rush(bench, 50, speed=1.0)
+            assert isinstance(bench.events[-1], PlaybackBack)
+            assert not bench.player.stats.trouble
+            bench.player.hear(ReplyAudio(2, reply(500)))
+            bench.player.hear(ReplyComplete(2))
+            rush(bench, 60, speed=1.0)
+            rush(bench, 400, speed=200.0)
+            await bench.device.until(opened=8)
+
+    asyncio.run(main())
+    kinds = [type(event) for event in bench.events]
+    assert kinds == [
+        PlaybackBack, PlaybackLost, PlaybackBack, ReplyStarted, ReplyDrained, PlaybackLost,
+    ]  # fmt: skip
+    assert bench.clock.slept == [5.0, 15.0, 30.0, 60.0, 60.0, 60.0, 5.0]
+
+
+def test_a_reply_to_a_device_in_doubt_is_not_swallowed_unseen() -> None:
+    """It ends as unheard, as with any lost device; nothing of it goes to the device."""
+    bench = Bench()
+
+    async def main() -> None:
+        async with running(bench.player.run()):
+            await bench.device.until(opened=1)
+            rush(bench, 400, speed=200.0)
+            await bench.device.until(opened=2)
+            bench.player.hear(ReplyAudio(1, reply(500)))
+            bench.player.hear(ReplyComplete(1))
+            assert not any(rush(bench, 40, speed=1.0))
+
+    asyncio.run(main())
+    assert not bench.named(ReplyStarted)
+    assert bench.player.stats.playing_turn is None
+
+
+def test_a_device_that_asks_from_its_own_thread_is_judged_there() -> None:
+    """As PortAudio does, without a pause."""
+    bench = Bench()
+
+    async def main() -> None:
+        async with running(bench.player.run()):
+            await bench.device.until(opened=1)
+            await asyncio.to_thread(rush, bench, 400, speed=200.0)
+            await bench.device.until(opened=2)
+            await asyncio.to_thread(rush, bench, 150, speed=1.0)
+            await until(lambda: bench.player.stats.alive)
+
+    asyncio.run(main())
+    assert [type(event) for event in bench.events] == [PlaybackBack, PlaybackLost, PlaybackBack]
+
+
+def test_a_slow_speaker_goes_on() -> None:
+    """People hear that by themselves; silence would be worse."""
+
+    async def body(bench: Bench) -> None:
+        rush(bench, 2_000, speed=0.5)
+
+    assert not run(body).named(PlaybackLost)

@@ -164,6 +164,17 @@ def test_a_microphone_without_a_clock(rig: SoundRig, tmp_path: Path, plugin: str
     assert found["speaker"].result is Result.OK
 
 
+@pytest.mark.rig
+def test_a_speaker_without_a_clock(rig: SoundRig, tmp_path: Path) -> None:
+    """The same as a speaker takes all that it is given; no echo is judged by it."""
+    conf = rig.home / ".asoundrc"
+    conf.write_text(conf.read_text() + 'pcm.timeless { type plug slave.pcm "null" }\n')
+    found = examine(tmp_path, capture_device="rig_mic", playback_device="timeless")
+    names(found["speaker"], "takes sound faster than time passes", "agentd devices")
+    assert found["microphone"].result is Result.OK
+    assert found["echo"].result is Result.SKIPPED
+
+
 def on_offset(percent: float, amplitude: float) -> bytes:
     """A room on a constant offset, as the converter gives it."""
     values = [value + round(327.68 * percent) for value in formats.samples(noise(2.0, amplitude))]
