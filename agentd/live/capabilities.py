@@ -22,6 +22,7 @@ class Capabilities:
 
     client_content: bool = True  # clientContent at any time; else only as initial history
     context_update: bool = False  # contextUpdate changes the system instruction in place
+    tools_update: bool = False  # contextUpdate changes the functions in place
     system_role: bool = False  # role `system` in clientContent does (Vertex only [doc])
     transparent: bool = False  # sessionResumption.transparent (Vertex only [sdk])
     declare_behavior: bool = False  # FunctionDeclaration.behavior NON_BLOCKING
@@ -48,6 +49,7 @@ def capabilities(backend: str, model: str) -> Capabilities:
         return replace(
             base,
             context_update=True,
+            tools_update=True,
             declare_behavior=False,
             scheduling=False,
             thinking_level="LOW",
@@ -55,7 +57,7 @@ def capabilities(backend: str, model: str) -> Capabilities:
         )
     if name.startswith("gemini-3.8"):
         # [doc] mid-session system and tool updates; clientContent all session long
-        return replace(base, context_update=True)
+        return replace(base, context_update=True, tools_update=True)
     if name.startswith(("gemini-3.1", "gemini-3.5-live-translate")):
         # [doc] clientContent seeds history only, text goes through realtimeInput
         return replace(base, client_content=False, system_role=False)

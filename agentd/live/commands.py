@@ -79,6 +79,11 @@ class Instruct:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolsChanged:
+    """The toolbox holds other functions than before."""
+
+
+@dataclass(frozen=True, slots=True)
 class Forget:
     """Forget the conversation, here and at the service."""
 
@@ -142,6 +147,7 @@ Input = (
     | Say
     | AddContext
     | Instruct
+    | ToolsChanged
     | Forget
     | Reload
     | SetMute

@@ -36,6 +36,7 @@ from agentd.live.messages import (
     FunctionCall,
     ServerMessage,
     ToolResponse,
+    ToolsUpdate,
     whole_json,
 )
 from agentd.live.plan import differs, same_session
@@ -136,6 +137,7 @@ class Conversation:
             c.Say: self._say,
             c.AddContext: self._add_context,
             c.Instruct: self._instruct,
+            c.ToolsChanged: self._tools_changed,
             c.Forget: self._forget,
             c.Reload: self._reload,
             c.SetMute: self._set_mute,
@@ -459,6 +461,24 @@ class Conversation:
         self._supervisor.leave_when_quiet("new instruction")
         return "on_resume"
 
+    def _tools_changed(self, given: c.ToolsChanged) -> None:
+        """Bring other functions to the model."""
+        del given
+        enabled = self._settings.tools.enabled
+        self._effects.do(c.Outcome(self._apply_tools() if enabled else "off"))
+
+    def _apply_tools(self) -> str:
+        """Declare the functions anew in the best way there is; return which."""
+        if self._supervisor.is_live:
+            if self._caps.tools_update:
+                self._uplink.send(ToolsUpdate(self._settings.tools.enabled))
+                return "context_update"
+            self._supervisor.leave_when_quiet("new functions")
+        elif self._supervisor.state is State.DIALING:  # its setup may name the old ones
+            failure = Failure(Phase.SETUP, Kind.LOCAL, reason="new functions")
+            self._supervisor.abandon(failure, planned=True)
+        return "on_resume"
+
     def _send_instruction(self) -> None:
         """Send a role-system instruction when it interrupts nothing that goes on."""
         if not self._instruction_due or self._turns.speaking is not None:
@@ -506,6 +526,8 @@ class Conversation:
             return "now"
         if changed == {"system_instruction"} and self._supervisor.is_live:
             return self._apply_instruction()
+        if changed == {"tools"}:
+            return self._apply_tools()
         if self._supervisor.is_live:
             self._supervisor.leave_when_quiet("reloaded")
         elif self._supervisor.state is State.DIALING:

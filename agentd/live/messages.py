@@ -74,6 +74,17 @@ class ContextUpdate:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolsUpdate:
+    """The functions that the model may call from now on: those of the toolbox, or none.
+
+    The toolbox is read when the message is sent, so one that is sent again declares what is there
+    then.
+    """
+
+    offered: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class ToolResponse:
     """The answer to one function call; `scheduling` is empty, WHEN_IDLE, INTERRUPT or SILENT."""
 
@@ -91,6 +102,7 @@ ClientMessage = (
     | ClientContent
     | RealtimeText
     | ContextUpdate
+    | ToolsUpdate
     | ToolResponse
 )
 

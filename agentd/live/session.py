@@ -192,6 +192,10 @@ class LiveSession:
         """Change the system instruction; return how: now, context_update or on_resume."""
         return self._request(c.Instruct(text))
 
+    async def tools_changed(self) -> str:
+        """Declare the toolbox anew; return how: context_update, on_resume or off."""
+        return self._request(c.ToolsChanged())
+
     async def add_context(self, text: str) -> str:
         """Tell the model something without asking for an answer; return what happened."""
         return self._request(c.AddContext(text))

@@ -70,7 +70,7 @@ class Device:
         self.utterances: dict[int, bytes] = {}
         self._changed = asyncio.Event()
         self._handles: set[asyncio.TimerHandle] = set()
-        toolbox = toolbox or Toolbox()
+        toolbox = Toolbox() if toolbox is None else toolbox  # an empty one is false
         self.session = LiveSession(
             self.settings,
             clock=clock or SystemClock(),

@@ -8,6 +8,7 @@ from agentd.live.machine import State
 from agentd.live.messages import (
     ActivityEnd,
     ContextUpdate,
+    ToolsUpdate,
 )
 from tests.live.scenes import NATIVE, reloaded, sent, talked
 from tests.live.world import (
@@ -41,6 +42,14 @@ def test_reload_of_another_instruction() -> None:
     world.give(c.Instruct("by word"))
     assert reloaded(world, system_instruction="by file") == "context_update"
     assert sent(world, ContextUpdate)[-1] == ContextUpdate("by file")
+
+
+def test_reload_that_withdraws_the_functions() -> None:
+    """The model is left none in the running session, and gets them back likewise."""
+    world = talked()
+    assert reloaded(world, tools__enabled=False) == "context_update"
+    assert reloaded(world) == "context_update"
+    assert sent(world, ToolsUpdate) == [ToolsUpdate(offered=False), ToolsUpdate()]
 
 
 def test_reload_of_another_model() -> None:

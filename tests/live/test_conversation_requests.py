@@ -14,6 +14,7 @@ from agentd.live.messages import (
     Content,
     ContextUpdate,
     RealtimeText,
+    ToolsUpdate,
 )
 from agentd.live.replay import MAX_TEXTS
 from tests.live.scenes import NATIVE, SEED_ONLY, cancelled, sent, talked
@@ -116,6 +117,38 @@ def test_instruct(live: dict[str, Any], how: str, kind: type | None) -> None:
     world.advance(1.0)
     assert world.wire.plan.instruction == "be brief"
     assert world.wire.plan.handle is not None
+
+
+@pytest.mark.parametrize(
+    ("live", "how"),
+    [
+        ({}, "context_update"),
+        ({"backend": "vertex", "project": "p"}, "context_update"),
+        ({"model": NATIVE}, "on_resume"),
+        ({"tools__enabled": False}, "off"),
+    ],
+)
+def test_other_functions(live: dict[str, Any], how: str) -> None:
+    """They are declared in the running session, or with the next setup at the next quiet moment."""
+    world = talked(**live)
+    world.give(c.ToolsChanged())
+    assert world.outcomes == [how]
+    assert sent(world, ToolsUpdate) == [ToolsUpdate()] * (how == "context_update")
+    assert world.is_in(State.SWITCHING if how == "on_resume" else State.LIVE)
+
+
+def test_other_functions_while_dialling() -> None:
+    """The attempt whose setup may declare the old ones is given up, and the next one is right."""
+    world = World().start()
+    assert world.is_in(State.DIALING)
+    world.give(c.ToolsChanged())
+    assert world.outcomes == ["on_resume"]
+    assert world.wires[0].aborted
+    world.advance(1.0)
+    world.connect()
+    world.end()
+    world.give(c.ToolsChanged())
+    assert world.outcomes[-1] == "on_resume", "the next setup declares them"
 
 
 def test_a_role_system_instruction_does_not_interrupt_a_reply() -> None:

@@ -49,6 +49,9 @@ def test_digest_tells_setups_apart() -> None:
 def test_capabilities() -> None:
     """The table, row by row."""
     assert capabilities("developer", "gemini-3.8-live").context_update
+    assert capabilities("vertex", "gemini-3.8-live").tools_update
+    assert capabilities("developer", "gemini-3.8-live-extended-thinking").tools_update
+    assert not capabilities("developer", "gemini-3.1-flash-live-preview").tools_update
     assert capabilities("vertex", "gemini-3.8-live").system_role
     assert not capabilities("developer", "gemini-3.1-flash-live-preview").client_content
     native = capabilities("vertex", "publishers/google/models/gemini-live-2.5-flash-native-audio")

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from agentd import events as e
+from agentd.config.settings import Tools
 from agentd.live.google.websocket import unacknowledged
 from agentd.live.store import MemoryStore
 from agentd.live.toolbox import Tool, Toolbox
@@ -761,6 +762,34 @@ async def test_instruct_in_the_way_the_model_knows(
         await device.speak()
         await device.answered(2)
         assert not device.told(e.SessionFresh)[1:]
+
+
+@pytest.mark.parametrize("backend", ["developer", "vertex"])
+@on_loop
+async def test_functions_change_in_the_running_session(
+    backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A function offered later is called on the same connection; withdrawn, none is declared."""
+
+    async def lamp(args: Any) -> dict[str, Any]:
+        return {"on": True}
+
+    scenario = read_scenario({"turn": [{"tool_call": {"name": "lamp"}, "say": "It is on."}]})
+    toolbox = Toolbox()
+    async with (
+        emulator(monkeypatch, scenario=scenario) as server,
+        Device(server.base_url, toolbox=toolbox, backend=backend) as device,
+    ):
+        await device.connected()
+        toolbox.add(Tool("lamp", "Switch the lamp on.", lamp))
+        assert await device.session.tools_changed() == "context_update"
+        await device.speak()
+        await device.answered()
+        assert device.told(e.ToolCalled)[0].outcome == "answered"
+        off = device.settings.model_copy(update={"tools": Tools(enabled=False)})
+        assert await device.session.reload(off) == "context_update"
+        await server.record.wait_for(lambda entry: entry.detail == {"names": []})
+        assert device.session.status().connections == 1
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ from agentd.live.messages import (
     RealtimeText,
     ServerMessage,
     ToolResponse,
+    ToolsUpdate,
     whole_json,
     whole_text,
 )
@@ -52,10 +53,12 @@ class GenaiConnection:
         session: AsyncSession,
         websocket: LiveWebSocket,
         leave: Callable[[Any, Any, Any], Awaitable[Any]],
+        declare: Callable[[], list[types.Tool]] = list,
     ) -> None:
         self._session = session
         self._websocket = websocket
         self._leave = leave
+        self._declare = declare  # the functions that there are at this moment
         self._stream: AsyncIterator[types.LiveServerMessage] | None = None
         self._decoder = ReplyDecoder()
         self._ours = False  # we have ended it
@@ -79,7 +82,11 @@ class GenaiConnection:
     async def send(self, message: ClientMessage) -> None:
         """Send one message through the SDK."""
         try:
-            await _send(self._session, message)
+            if isinstance(message, ToolsUpdate):
+                tools: list[Any] = self._declare() if message.offered else []
+                await self._session.send_context_update(tools=tools)
+            else:
+                await _send(self._session, message)
         except (ConnectionClosed, OSError) as error:
             raise ConnectionFailed(self._failure()) from error
 

@@ -31,6 +31,7 @@ from urllib.parse import urlsplit
 from agentd.config.credentials import Credentials, find_credentials
 from agentd.config.settings import Settings
 from agentd.errors import CredentialError
+from agentd.live.capabilities import capabilities
 from agentd.live.commands import SetupPlan
 from agentd.live.connection import ConnectionFailed
 from agentd.live.failures import Failure, Kind, Phase, safe_reason
@@ -159,9 +160,10 @@ class GenaiConnector:
 
     async def _dial(self, plan: SetupPlan) -> GenaiConnection:
         from agentd.live.google.connection import GenaiConnection
-        from agentd.live.google.setup import connect_config
+        from agentd.live.google.setup import connect_config, declared
 
         settings = plan.settings
+        caps = capabilities(settings.live.backend, settings.live.model)
         client = await asyncio.to_thread(self._client_for, settings)
         if self._login is not None:
             await self._log_in(settings.live.connect_timeout_s)
@@ -170,7 +172,8 @@ class GenaiConnector:
         )
         session = await context.__aenter__()
         websocket = self._sockets[-1]
-        return GenaiConnection(session, websocket, context.__aexit__)
+        declare = functools.partial(declared, self._toolbox, caps)
+        return GenaiConnection(session, websocket, context.__aexit__, declare)
 
     async def _log_in(self, bound_s: float) -> None:
         from agentd.live.google.login import log_in

@@ -53,10 +53,15 @@ def connect_config(plan: SetupPlan, toolbox: Toolbox) -> types.LiveConnectConfig
         config.output_audio_transcription = types.AudioTranscriptionConfig()
     if plan.initial_history:
         config.history_config = types.HistoryConfig(initial_history_in_client_content=True)
-    if settings.tools.enabled and len(toolbox):
-        declarations = [_declaration(tool, caps) for tool in toolbox]
-        config.tools = [types.Tool(function_declarations=declarations)]
+    if settings.tools.enabled:
+        config.tools = list(declared(toolbox, caps)) or None
     return config
+
+
+def declared(toolbox: Toolbox, caps: Capabilities) -> list[types.Tool]:
+    """Return the functions as a setup or a contextUpdate declares them; none as an empty list."""
+    declarations = [_declaration(tool, caps) for tool in toolbox]
+    return [types.Tool(function_declarations=declarations)] if declarations else []
 
 
 def _instruction(plan: SetupPlan, caps: Capabilities) -> types.Content | None:
