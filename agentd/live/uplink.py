@@ -371,7 +371,6 @@ class Uplink:
                 return False
         elif item.waited:
             self.replayed_count += 1
-        item.done = True
         message: ClientMessage
         if self.settings.client_content:
             message = ClientContent((Content("user", item.text),), turn_complete=item.asks)
@@ -379,7 +378,9 @@ class Uplink:
             message = RealtimeText(item.text)
         self._send(message, None)
         if item.asks:
+            # settles what was asked before, also under a higher number; this one is not done yet
             self._turns.asked(item.turn, 0.0, now, now, telling=item.once)
+        item.done = True
         if item.once or not item.asks:
             self.outbox.remove(item)
         return True

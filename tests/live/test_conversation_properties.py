@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given
+from hypothesis import HealthCheck, example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
@@ -263,6 +263,15 @@ def check_order(world: World) -> None:
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: ",".join(config) or "default")
 @given(actions=st.lists(ACTIONS, min_size=0, max_size=60))
+@example(
+    # A text whose number is lower than that of the rest of the answer which it supersedes.
+    [
+        ("speak", 0, e.EndReason.HANGOVER),
+        ("connect",),
+        ("call_without_id", 0),
+        ("call_round", 1, False),
+    ]
+)
 @hypothesis_settings(
     max_examples=300,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
