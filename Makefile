@@ -71,7 +71,7 @@ coverage-core: setup
 	$(PY) scripts/coverage_core.py
 
 .PHONY: bench
-bench: setup ## measure against the field (docs/performance.md)
+bench: setup ## measure against the field (docs/developer/performance.md)
 	$(PY) -m benchmarks $(BENCH_ARGS)
 
 .PHONY: soak
@@ -108,7 +108,7 @@ acoustic: setup ## echo, on the sound rig with a room between speaker and microp
 
 .PHONY: docs
 docs: setup ## write anew what comes from the source: configuration, event table, picture of the lights
-	.venv/bin/agentd config schema --format markdown > docs/configuration.md
+	.venv/bin/agentd config schema --format markdown > docs/operator/configuration.md
 	.venv/bin/agentd config schema --format toml > config/agentd.toml
 	$(PY) scripts/events_table.py
 	$(PY) scripts/causes_table.py

@@ -3,8 +3,8 @@
 Two kinds of frozen values. *Stream values* carry sound and its framing from stage to stage and are
 never logged. *Events* say that something happened: every subclass of `Event` has a stable name,
 becomes one journal entry with its fields, and moves the device state. Names and fields are relied
-upon by users' scripts (see docs/service.md); transcripts travel as stream values only, so that
-no event can carry a spoken word into a log.
+upon by users' scripts (see docs/operator/service.md); transcripts travel as stream values only, so
+that no event can carry a spoken word into a log.
 """
 
 from __future__ import annotations

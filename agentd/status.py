@@ -1,7 +1,7 @@
 """What `agentd status` tells, assembled from what the stages know.
 
-The names of the JSON fields are relied upon by users' scripts (docs/service.md). Nothing in here
-holds a transcript, a handle or a key.
+The names of the JSON fields are relied upon by users' scripts (docs/operator/service.md). Nothing
+in here holds a transcript, a handle or a key.
 """
 
 from __future__ import annotations

@@ -52,7 +52,9 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--json", type=Path, default=ROOT / "benchmarks" / "results" / "last.json", metavar="FILE"
     )
     parser.add_argument(
-        "--write-docs", action="store_true", help="put the tables into docs/performance.md"
+        "--write-docs",
+        action="store_true",
+        help="put the tables into docs/developer/performance.md",
     )
     return parser.parse_args(argv)
 
@@ -108,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     write_json(args.json, run, results, costs)
     tell(f"\nsamples: {args.json}")
     if args.write_docs:
-        write_docs(ROOT / "docs" / "performance.md", run, results, titles, costs)
+        write_docs(ROOT / "docs" / "developer" / "performance.md", run, results, titles, costs)
     return 0
 
 

@@ -2,7 +2,7 @@
 
 Every model is a row of traits (:class:`ModelInfo`), every trait has its source in :data:`SOURCES`,
 and ``--trait NAME=VALUE`` sets one against the table: where two sources disagree, both can be
-played.  ``docs/emulator.md`` holds the table; a test compares the two.
+played.  ``docs/developer/emulator.md`` holds the table; a test compares the two.
 """
 
 from __future__ import annotations

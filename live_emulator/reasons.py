@@ -1,4 +1,7 @@
-"""Close codes and reasons as people saw them on the real service (sources: docs/emulator.md)."""
+"""Close codes and reasons as people saw them on the real service.
+
+Their sources are in docs/developer/emulator.md.
+"""
 
 from __future__ import annotations
 

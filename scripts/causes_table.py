@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write the table of causes in docs/troubleshooting.md anew, from agentd.live.causes."""
+"""Write the table of causes in docs/user/troubleshooting.md anew, from agentd.live.causes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ sys.path.insert(0, str(ROOT))
 
 from agentd.live.causes import markdown_table  # noqa: E402
 
-DOCUMENT = ROOT / "docs" / "troubleshooting.md"
+DOCUMENT = ROOT / "docs" / "user" / "troubleshooting.md"
 BEGIN, END = "<!-- causes: begin (make docs) -->", "<!-- causes: end -->"
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Write the table of journal events in docs/service.md anew, from the events and the catalog.
+"""Write the table of events in docs/operator/service.md anew, from the events and the catalog.
 
-scripts/events_table.py            rewrite docs/service.md
+scripts/events_table.py            rewrite docs/operator/service.md
 scripts/events_table.py --check    exit 1 if it is not up to date
 """
 
@@ -20,7 +20,7 @@ from agentd.service.catalog import MESSAGE_IDS  # noqa: E402
 from agentd.service.entry import level_name  # noqa: E402
 
 CATALOG = ROOT / "systemd" / "agentd.catalog"
-DOCUMENT = ROOT / "docs" / "service.md"
+DOCUMENT = ROOT / "docs" / "operator" / "service.md"
 BEGIN, END = "<!-- events: begin (scripts/events_table.py) -->", "<!-- events: end -->"
 OTHERS = {
     "log": ("warning", ("logger",)),

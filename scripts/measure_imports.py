@@ -1,4 +1,4 @@
-"""Measure what each import costs in time and memory, for docs/dependencies.md.
+"""Measure what each import costs in time and memory, for docs/developer/dependencies.md.
 
     .venv/bin/python scripts/measure_imports.py [MODULE…]
 

@@ -185,10 +185,10 @@ def test_the_shipped_file_is_right_with_any_key_uncommented() -> None:
 
 
 def test_the_shipped_file_is_up_to_date() -> None:
-    """config/agentd.toml and docs/configuration.md come from the schema (`make docs`)."""
+    """config/agentd.toml and docs/operator/configuration.md come from the schema (`make docs`)."""
     root = Path(__file__).parent.parent
     assert (root / "config" / "agentd.toml").read_text() == config_docs.toml()
-    assert (root / "docs" / "configuration.md").read_text() == config_docs.markdown()
+    assert (root / "docs" / "operator" / "configuration.md").read_text() == config_docs.markdown()
 
 
 def test_shown_settings_read_back_as_the_same() -> None:

@@ -62,7 +62,7 @@ def document(
 
 
 def test_the_document_has_every_field_that_scripts_rely_on() -> None:
-    """The names of docs/service.md, as plain JSON."""
+    """The names of docs/operator/service.md, as plain JSON."""
     found = json.loads(json.dumps(document()))
     assert (found["state"], found["muted"], found["uptime_s"]) == ("idle", False, 11520.0)
     assert found["audio"]["capture"]["level_dbfs"] == -41.3

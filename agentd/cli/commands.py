@@ -131,7 +131,7 @@ def devices(arguments: argparse.Namespace) -> int:
         kind = kind or ("mic" if device.capture else "speaker")
         print(f"{device.name:{width}}  {kind:11}  {device.text}")
     if not found:
-        print("no sound cards; see docs/hardware.md", file=sys.stderr)
+        print("no sound cards: see hardware.md in /usr/share/doc/agentd/user", file=sys.stderr)
     return EXIT_OK if found else EXIT_FAILURE
 
 

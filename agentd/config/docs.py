@@ -1,4 +1,4 @@
-"""The settings schema as text: Markdown for docs/configuration.md, TOML for the shipped file."""
+"""The settings schema as text: docs/operator/configuration.md, and TOML for the shipped file."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ Credentials are read again at every connection, so a rotated key needs no restar
 
 
 def markdown() -> str:
-    """Return docs/configuration.md."""
+    """Return docs/operator/configuration.md."""
     parts = [INTRODUCTION]
     for table, keys in _by_table():
         section = find_section(table.split("."))

@@ -1,7 +1,7 @@
 """The settings: one frozen tree, the single source of the keys.
 
-Defaults, units, ranges and texts for `agentd config schema`, docs/configuration.md and the error
-messages all come from it. `agentd.config.files` reads files into it.
+Defaults, units, ranges and texts for `agentd config schema`, docs/operator/configuration.md and the
+error messages all come from it. `agentd.config.files` reads files into it.
 """
 
 from __future__ import annotations

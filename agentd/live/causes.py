@@ -2,8 +2,8 @@
 
 This is the one home of remedies and of the policy of retrying. The journal (`disconnected`,
 `refused`), `agentd status`, the doctor and the voice of the button read it; the table in
-docs/troubleshooting.md is written from it (`make docs`). Which failure has which cause is decided
-in `agentd.live.failures`.
+docs/user/troubleshooting.md is written from it (`make docs`). Which failure has which cause is
+decided in `agentd.live.failures`.
 """
 
 from __future__ import annotations
@@ -470,7 +470,7 @@ def _interval(seconds: float) -> str:
 
 
 def markdown_table() -> str:
-    """Return the table of all causes for docs/troubleshooting.md."""
+    """Return the table of all causes for docs/user/troubleshooting.md."""
     lines = [
         "| cause | what it is | found by | the button says | tried again | do |",
         "| --- | --- | --- | --- | --- | --- |",

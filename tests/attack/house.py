@@ -35,7 +35,7 @@ from tests.e2e.driver import (
 ROOT = Path(__file__).parents[2]
 WATCHDOG_S = 30
 STOP_S = 5.0
-"""Within it a stop ends, whatever goes on (docs/service.md)."""
+"""Within it a stop ends, whatever goes on (docs/operator/service.md)."""
 BUSY_S = 2.0
 """Allowed on top of a promise: this machine may be busy with something else."""
 

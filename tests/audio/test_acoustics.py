@@ -35,7 +35,7 @@ ROOMS = {"living room": 0.4, "bathroom": 0.7}
 SETTINGS = acoustic_settings(vad={"hangover_ms": 1200})
 STILL_S = 1.5
 SILENT_WITHIN_S = {0.0: 0.8, -6.0: 0.4, -12.0: 0.4, -20.0: 0.4}
-"""Of the first sound of a word, which may begin softly. `docs/audio.md` has the medians."""
+"""Of the first sound of a word, which may begin softly. docs/operator/audio.md has the medians."""
 MASKING_DB = 0.0
 """An echo as loud as the voice hides the beginning of it in some rooms, not all of it in any."""
 

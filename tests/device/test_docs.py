@@ -16,8 +16,8 @@ from agentd.device import earcons as sounds
 from agentd.device.patterns import LISTENING_FLOOR
 
 ROOT = Path(__file__).parents[2]
-HARDWARE = (ROOT / "docs" / "hardware.md").read_text(encoding="utf-8")
-USING = (ROOT / "docs" / "using.md").read_text(encoding="utf-8")
+HARDWARE = (ROOT / "docs" / "user" / "hardware.md").read_text(encoding="utf-8")
+USING = (ROOT / "docs" / "user" / "using.md").read_text(encoding="utf-8")
 RECIPES = re.findall(r"```toml\n(.*?)```", HARDWARE, re.DOTALL)
 
 

@@ -1,4 +1,4 @@
-"""docs/troubleshooting.md speaks of events, settings and commands that exist."""
+"""docs/user/troubleshooting.md speaks of events, settings and commands that exist."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from agentd.cli.main import COMMANDS
 from agentd.config.fields import walk_fields
 from agentd.events import event_types
 
-PAGE = (Path(__file__).parents[2] / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "user" / "troubleshooting.md").read_text(
+    encoding="utf-8"
+)
 SECTIONS = ("live", "audio", "vad", "gpio", "network", "privacy", "sounds", "tools", "log")
 
 

@@ -72,8 +72,8 @@ def test_every_trait_has_its_source() -> None:
 
 
 def test_the_page_holds_the_table() -> None:
-    """docs/emulator.md shows the traits as they are; ``--list-models`` prints them."""
-    assert traits_table() in (ROOT / "docs" / "emulator.md").read_text("utf-8")
+    """docs/developer/emulator.md shows the traits as they are; ``--list-models`` prints them."""
+    assert traits_table() in (ROOT / "docs" / "developer" / "emulator.md").read_text("utf-8")
 
 
 def test_traits_can_be_set_against_the_table() -> None:

@@ -672,8 +672,8 @@ def test_a_port_in_use_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_example_in_the_documentation_works(tmp_path: Path) -> None:
-    """The scenario shown in docs/emulator.md is read without complaint."""
-    text = Path("docs/emulator.md").read_text("utf-8")
+    """The scenario shown in docs/developer/emulator.md is read without complaint."""
+    text = Path("docs/developer/emulator.md").read_text("utf-8")
     example = text.split("```toml\n", 1)[1].split("```", 1)[0]
     path = tmp_path / "example.toml"
     path.write_text(example)

@@ -25,7 +25,7 @@ from agentd.live.causes import (
 from agentd.live.failures import Failure, Kind, Phase, classify
 from tests.live.world import World, settings
 
-PAGE = Path(__file__).parents[2] / "docs" / "troubleshooting.md"
+PAGE = Path(__file__).parents[2] / "docs" / "user" / "troubleshooting.md"
 BEGIN, END = "<!-- causes: begin (make docs) -->", "<!-- causes: end -->"
 SET, UNSET = WallTime(1_800_000_000.0, synchronised=True), WallTime(60.0, synchronised=False)
 P, H, S, L = Phase.PROXY, Phase.HANDSHAKE, Phase.SETUP, Phase.LIVE
@@ -169,7 +169,7 @@ def test_speech_does_not_hurry_a_clock() -> None:
 
 
 def test_the_docs_have_the_table() -> None:
-    """docs/troubleshooting.md is written from it (`make docs`)."""
+    """docs/user/troubleshooting.md is written from it (`make docs`)."""
     page = PAGE.read_text(encoding="utf-8")
     written = page.split(BEGIN)[1].split(END)[0].strip()
     assert written == markdown_table().strip()

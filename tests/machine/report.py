@@ -1,6 +1,6 @@
 """What was measured, kept per check, so that a check that ran alone brings its own page up to date.
 
-`make test-machine` writes it as `docs/tested-on.md`.
+`make test-machine` writes it as `docs/measured/tested-on.md`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final
 from tests.package.roots import PROJECT
 
 RESULTS: Final = PROJECT / "build/machine/results"
-PAGE: Final = PROJECT / "docs/tested-on.md"
+PAGE: Final = PROJECT / "docs/measured/tested-on.md"
 ORDER: Final = ("talk", "light", "cards", "uplinks", "cost", "clock", "power")
 """Of the checks: first those that share a machine."""
 

@@ -72,6 +72,6 @@ def test_journalctl_accepts_the_catalogs(tmp_path: Path) -> None:
 
 
 def test_the_document_lists_every_event() -> None:
-    """docs/service.md is what scripts/events_table.py writes."""
-    document = (ROOT / "docs" / "service.md").read_text()
+    """docs/operator/service.md is what scripts/events_table.py writes."""
+    document = (ROOT / "docs" / "operator" / "service.md").read_text()
     assert SCRIPT["renewed"](document) == document, "run scripts/events_table.py"

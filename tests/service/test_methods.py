@@ -10,13 +10,15 @@ from typing import Any
 from agentd.methods import methods
 from agentd.service import rpc
 
-DOCUMENT = (Path(__file__).parents[2] / "docs" / "service.md").read_text(encoding="utf-8")
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "operator" / "service.md").read_text(
+    encoding="utf-8"
+)
 NOBODY: Any = None
 """The table of methods asks nothing of the daemon."""
 
 
 def test_the_table_of_methods_is_complete() -> None:
-    """docs/service.md has each method with each parameter; `watch` belongs to the socket."""
+    """The page has each method with each parameter; `watch` belongs to the socket."""
     table = DOCUMENT.partition("| method | parameters")[2].partition("\n\n")[0]
     told = {
         name: set(re.findall(r"`(\w+)`", parameters))
@@ -28,7 +30,7 @@ def test_the_table_of_methods_is_complete() -> None:
 
 
 def test_the_example_is_understood() -> None:
-    """The line that docs/service.md sends is a request that passes every check."""
+    """The line that the page sends is a request that passes every check."""
     (example,) = re.findall(r"\$ echo '(.*)' \\\n +\| socat", DOCUMENT)
     request = rpc.parse(example.encode())
     assert rpc.find(methods(NOBODY), request).changing

@@ -11,7 +11,7 @@ Noise suppression, if wanted, has to hear everything.
 
 Measured on a 2-core x86-64 machine: 425 µs per 20 ms frame for AEC3 itself and some 230 for what is
 around it, while a reply plays; nothing otherwise. numpy and the wheel add 16 MiB
-(docs/dependencies.md).
+(docs/developer/dependencies.md).
 """
 
 from __future__ import annotations
