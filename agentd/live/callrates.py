@@ -9,7 +9,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from agentd.events import Event, ToolLimited
+from agentd.events import ToolLimited
+from agentd.live.outputs import Outputs
 
 WINDOW_S = 60.0
 OTHER = ""  # all names that are no functions of ours; a peer may invent any number
@@ -27,12 +28,12 @@ class Limits:
 class CallRates:
     """Counts calls and refuses what is too much."""
 
-    def __init__(self, limits: Limits | None, emit: Callable[[Event], None]) -> None:
+    def __init__(self, limits: Limits | None, out: Outputs) -> None:
         self._limits = limits  # None: no bound
-        self._emit = emit
+        self._out = out
         self._calls: dict[str, deque[float]] = {}
         self._all: deque[float] = deque()
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
 
     def refusal(self, name: str, now: float) -> str:
         """Count a call; return an empty text, or a sentence that says why it may not be run."""
@@ -49,7 +50,7 @@ class CallRates:
             (self._all, self._limits.total, "functions"),
         ):
             if len(window) >= most:
-                self._tell(key, most)
+                self._report(key, most)
                 wait_s = window[0] + WINDOW_S - now
                 return (
                     f"not done: {what} may be called {most} times a minute. "
@@ -57,11 +58,11 @@ class CallRates:
                 )
         calls.append(now)
         self._all.append(now)
-        self._told.discard(key)
+        self._reported.discard(key)
         return ""
 
-    def _tell(self, key: str, most: int) -> None:
+    def _report(self, key: str, most: int) -> None:
         """Report the first refusal of each function; a model gone mad does not fill the journal."""
-        if key not in self._told:
-            self._told.add(key)
-            self._emit(ToolLimited(tool=key or "other", per_minute=most))
+        if key not in self._reported:
+            self._reported.add(key)
+            self._out.emit(ToolLimited(tool=key or "other", per_minute=most))

@@ -17,13 +17,15 @@ same function and arguments is the same call, told twice; with others it is a ne
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from agentd.events import Event, ToolCalled, ToolStarted
-from agentd.live.commands import CallTool, CancelTimer, CancelTool, Command, SetTimer
-from agentd.live.messages import FunctionCall, ToolResponse
+from agentd.events import ToolCalled, ToolStarted
+from agentd.live.admission import Admission
+from agentd.live.commands import CallTool, CancelTimer, CancelTool, SetTimer
+from agentd.live.messages import FunctionCall, ToolResponse, canonical
+from agentd.live.outputs import Outputs
 
 MAX_CALLS = 32  # running at once
 MAX_KEPT = 64  # with those whose results are kept for a repeated question
@@ -65,23 +67,30 @@ class Call:
         return (self.name, self.args) == (asked.name, args)
 
 
-class Calls:
-    """The calls of the turns that are not over."""
+@dataclass(frozen=True, slots=True)
+class Respond:
+    """Answer a call of the present connection, in the turn that it belongs to."""
 
-    def __init__(
-        self,
-        *,
-        command: Callable[[Command], None],
-        emit: Callable[[Event], None],
-        respond: Callable[[ToolResponse, int], None],
-        tell: Callable[[str], None],
-        admit: Callable[[FunctionCall, int], Mapping[str, Any] | None] = lambda _asked, _turn: None,
-    ) -> None:
-        self._command = command
-        self._emit = emit
-        self._respond = respond  # with the turn that it belongs to
-        self._tell = tell  # say a text as conversation
-        self._admit = admit  # what the model is told in place of running it, if anything
+    response: ToolResponse
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Say a result as conversation: the model can be answered in no other way."""
+
+    text: str
+
+
+Answer = Respond | Tell
+
+
+class Calls:
+    """The calls of the turns that are not over; what the model is to hear of them is returned."""
+
+    def __init__(self, admission: Admission, out: Outputs) -> None:
+        self._admission = admission
+        self._out = out
         self._calls: list[Call] = []
         self._last_key = 0
 
@@ -112,37 +121,34 @@ class Calls:
         timeout_s: float,
         blocking: bool,
         tellable: bool = True,
-    ) -> None:
+    ) -> list[Answer]:
         """Start a call, or answer it from a result that is there already.
 
         Args:
             tellable: its result may become a question of its own, should the connection break.
         """
         if asked.refused:
-            self.refuse(asked, turn, asked.refused)
-            return
+            return [refusal(asked, turn, asked.refused)]
         args = canonical(asked.args)
-        if asked.call_id and self._is_told_again(asked, args):
-            return
+        if asked.call_id and (again := self._same(asked, args)) is not None:
+            return self._answer(again)
         known = next((c for c in self._calls if not c.asked and c.is_same(asked, args)), None)
         if known is not None:
             known.call_id, known.turn, known.blocking = asked.call_id, turn, blocking
             known.asked, known.swallowed = True, False
-            self._answer(known)
-            return
+            return self._answer(known)
         running = sum(call.running for call in self._calls)
         if running >= MAX_CALLS or len(self._calls) >= MAX_KEPT:
-            self.refuse(asked, turn, "too many calls at once")
-            return
-        instead = self._admit(asked, turn)
+            return [refusal(asked, turn, "too many calls at once")]
+        instead = self._admission.instead(asked, turn, now)
         if instead is not None:
-            self._respond(ToolResponse(asked.call_id, asked.name, instead), turn)
-            return
+            return [Respond(ToolResponse(asked.call_id, asked.name, instead), turn)]
         self._last_key += 1
         call = Call(self._last_key, asked.call_id, asked.name, args, turn, now, blocking)
         call.tellable = tellable
-        self._emit(ToolStarted(tool=call.name, turn=turn))
+        self._out.emit(ToolStarted(tool=call.name, turn=turn))
         self._run(call, asked.args, timeout_s)
+        return []
 
     def run_by_hand(
         self, name: str, args: Mapping[str, Any], now: float, *, timeout_s: float
@@ -155,39 +161,32 @@ class Calls:
 
     def _run(self, call: Call, args: Mapping[str, Any], timeout_s: float) -> None:
         self._calls.append(call)
-        self._command(SetTimer(f"{TIMER}{call.key}", call.started_s + timeout_s))
-        self._command(CallTool(call.key, call.name, dict(args)))
+        self._out.add(SetTimer(f"{TIMER}{call.key}", call.started_s + timeout_s))
+        self._out.add(CallTool(call.key, call.name, dict(args)))
 
-    def _is_told_again(self, asked: FunctionCall, args: str) -> bool:
-        """Return whether a call is known by its id; a result that is there is sent again."""
+    def _same(self, asked: FunctionCall, args: str) -> Call | None:
+        """Return the call that this one repeats by its id."""
         same = [c for c in self._calls if c.asked and c.call_id == asked.call_id]
-        call = next((call for call in same if call.is_same(asked, args)), None)
-        if call is None:
-            return False
-        self._answer(call)
-        return True
+        return next((call for call in same if call.is_same(asked, args)), None)
 
-    def refuse(self, asked: FunctionCall, turn: int, error: str) -> None:
-        """Answer a call with an error, without running anything."""
-        self._respond(ToolResponse(asked.call_id, asked.name, {"error": error}), turn)
-
-    def done(self, key: int, outcome: str, response: Mapping[str, Any], now: float) -> None:
+    def done(self, key: int, outcome: str, response: Mapping[str, Any], now: float) -> list[Answer]:
         """Take the result of a tool."""
         call = self._running(key)
         if call is None:
-            return  # cancelled or timed out before
-        self._command(CancelTimer(f"{TIMER}{key}"))
+            return []  # cancelled or timed out before
+        self._out.add(CancelTimer(f"{TIMER}{key}"))
         call.response = response
         call.outcome = outcome if call.asked or call.by_hand else "late"
         took_ms = (now - call.started_s) * 1000.0
-        self._emit(ToolCalled(tool=call.name, outcome=call.outcome, took_ms=took_ms))
-        self._answer(call)
+        self._out.emit(ToolCalled(tool=call.name, outcome=call.outcome, took_ms=took_ms))
+        return self._answer(call)
 
-    def timed_out(self, key: int, now: float) -> None:
+    def timed_out(self, key: int, now: float) -> list[Answer]:
         """Answer for a tool that takes too long."""
-        if self._running(key) is not None:
-            self._command(CancelTool(key))
-            self.done(key, "timeout", {"error": "the function took too long"}, now)
+        if self._running(key) is None:
+            return []
+        self._out.add(CancelTool(key))
+        return self.done(key, "timeout", {"error": "the function took too long"}, now)
 
     def cancelled(self, call_ids: tuple[str, ...], now: float) -> None:
         """Stop calls that the model has withdrawn; they get no answer."""
@@ -225,14 +224,19 @@ class Calls:
         for call in self._calls:
             call.asked = False
 
-    def connected(self, asked_again: Callable[[int], bool]) -> None:
-        """Sort out on a new connection what to do with the results of the old one."""
+    def connected(self, asked_again: Container[int]) -> list[Answer]:
+        """Sort out on a new connection what to do with the results of the old one.
+
+        Args:
+            asked_again: the turns whose questions will be; the model calls for them again.
+        """
+        answers: list[Answer] = []
         for call in list(self._calls):
-            if call.asked or call.turn == UNWANTED or asked_again(call.turn):
+            if call.asked or call.turn == UNWANTED or call.turn in asked_again:
                 continue
-            # the model will not call for it again
             call.turn = TO_BE_TOLD if call.tellable and not call.swallowed else UNWANTED
-            self._answer(call)
+            answers += self._answer(call)
+        return answers
 
     def renumber(self, before: int, after: int) -> None:
         """Follow a question that gets a new turn number."""
@@ -257,32 +261,33 @@ class Calls:
                 self._stop(call, now)
 
     def _stop(self, call: Call, now: float) -> None:
-        self._command(CancelTimer(f"{TIMER}{call.key}"))
-        self._command(CancelTool(call.key))
+        self._out.add(CancelTimer(f"{TIMER}{call.key}"))
+        self._out.add(CancelTool(call.key))
         took_ms = (now - call.started_s) * 1000.0
-        self._emit(ToolCalled(tool=call.name, outcome="cancelled", took_ms=took_ms))
+        self._out.emit(ToolCalled(tool=call.name, outcome="cancelled", took_ms=took_ms))
 
     def _running(self, key: int) -> Call | None:
         return next((call for call in self._calls if call.key == key and call.running), None)
 
-    def _answer(self, call: Call) -> None:
-        """Give a finished call's result to the model, in the way that is left."""
+    def _answer(self, call: Call) -> list[Answer]:
+        """Return how a finished call's result reaches the model, in the way that is left."""
         if call.response is None:
-            return
+            return []
         if call.asked:
-            self._respond(ToolResponse(call.call_id, call.name, call.response), call.turn)
-        elif call.turn < 0:
-            self._calls.remove(call)
-            if call.turn == TO_BE_TOLD:
-                self._tell(as_conversation(call.name, call.response))
+            return [Respond(ToolResponse(call.call_id, call.name, call.response), call.turn)]
+        if call.turn >= 0:
+            return []
+        self._calls.remove(call)
+        told = call.turn == TO_BE_TOLD
+        return [Tell(as_conversation(call.name, call.response))] if told else []
+
+
+def refusal(asked: FunctionCall, turn: int, error: str) -> Answer:
+    """Return an error as the answer to a call; nothing is run."""
+    return Respond(ToolResponse(asked.call_id, asked.name, {"error": error}), turn)
 
 
 def as_conversation(name: str, response: Mapping[str, Any]) -> str:
     """Return a result as something the user might say."""
     result = json.dumps(response, ensure_ascii=False, default=str)
     return f"The function {name} that you called answered: {result}"
-
-
-def canonical(args: Mapping[str, Any]) -> str:
-    """Return arguments in a form that is equal for equal calls."""
-    return json.dumps(args, sort_keys=True, default=str)

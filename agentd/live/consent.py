@@ -37,11 +37,10 @@ from agentd.events import (
     ConfirmationNeeded,
     Confirmed,
     EndReason,
-    Event,
     UtteranceEnded,
 )
-from agentd.live.calls import canonical
-from agentd.live.messages import DOWNLINK_BYTES_PER_MS
+from agentd.live.messages import DOWNLINK_BYTES_PER_MS, canonical
+from agentd.live.outputs import Outputs
 
 ASK_WITHIN_S = 60.0  # from the call until the question has been heard
 ANSWER_WITHIN_S = 30.0  # from then on until the answer begins
@@ -116,13 +115,11 @@ class Reply:
 class Consent:
     """Holds the one call that waits for a person, and what may count as their answer."""
 
-    def __init__(
-        self, ask: Ask, mode: Mode, emit: Callable[[Event], None], *, press: str = ""
-    ) -> None:
+    def __init__(self, ask: Ask, mode: Mode, out: Outputs, *, press: str = "") -> None:
         self._ask = ask
         self._mode = mode
         self._press = press  # "press the button", or what it takes; empty: there is none
-        self._emit = emit
+        self._out = out
         self._pending: Pending | None = None
         self._answers: dict[int, Answer] = {}  # by turn
         self._reply: Reply | None = None
@@ -171,7 +168,7 @@ class Consent:
     def _arm(self, name: str, question: Question, turn: int, now: float) -> Mapping[str, Any]:
         self._pending = Pending(name, question, turn, now, now + ASK_WITHIN_S)
         self._answers.clear()
-        self._emit(ConfirmationNeeded(tool=name, turn=turn))
+        self._out.emit(ConfirmationNeeded(tool=name, turn=turn))
         or_press = OR_PRESS if self._press and self._mode == "voice" else ""
         return self._told(ASK_THE_USER[self._mode] + or_press, self._pending)
 
@@ -184,7 +181,7 @@ class Consent:
         pending, self._pending = self._pending, None
         assert pending is not None
         self._answers.clear()
-        self._emit(Confirmed(tool=pending.name, by=by))
+        self._out.emit(Confirmed(tool=pending.name, by=by))
         return pending
 
     def renumber(self, before: int, after: int) -> None:
@@ -240,7 +237,7 @@ class Consent:
         open_until_s = pending.open_until_s
         kept_s = pending.lapses_s if self._answers else open_until_s
         pending.lapses_s = max(open_until_s, kept_s)
-        self._emit(ConfirmationAsked(tool=pending.name, within_s=open_until_s - now))
+        self._out.emit(ConfirmationAsked(tool=pending.name, within_s=open_until_s - now))
 
     # ── the person's side ──
 
@@ -303,7 +300,7 @@ class Consent:
         pending, self._pending = self._pending, None
         self._answers.clear()
         if pending is not None:
-            self._emit(ConfirmationLapsed(tool=pending.name, cause=cause))
+            self._out.emit(ConfirmationLapsed(tool=pending.name, cause=cause))
 
 
 ONE_AT_A_TIME = (

@@ -11,7 +11,7 @@ of dials; from every state a good network and a good server lead to LIVE; stop a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -20,12 +20,11 @@ from agentd.clock import WallTime
 from agentd.config.settings import Settings
 from agentd.events import LinkChanged, PlaybackMark, UtteranceEnded, UtteranceStarted
 from agentd.live import commands as c
-from agentd.live.callrates import CallRates
+from agentd.live.admission import Admission
 from agentd.live.calls import TIMER as TOOL_TIMER
-from agentd.live.calls import Calls, as_conversation
+from agentd.live.calls import Answer, Calls, Tell, as_conversation, refusal
 from agentd.live.capabilities import Capabilities, capabilities
 from agentd.live.consent import Consent
-from agentd.live.effects import Effects
 from agentd.live.failures import Failure, Kind, Phase
 from agentd.live.machine import State
 from agentd.live.memory import Memory
@@ -39,6 +38,7 @@ from agentd.live.messages import (
     ToolsUpdate,
     whole_json,
 )
+from agentd.live.outputs import Outputs
 from agentd.live.plan import differs, same_session
 from agentd.live.replay import Utterance
 from agentd.live.resumption import Rung
@@ -78,23 +78,14 @@ class Conversation:
         self._endpoint_of = endpoint
         self._non_blocking = non_blocking
         self._caps = self._capabilities()
-        self._effects = effects = Effects()
+        self._out = out = Outputs()
         self._usage = Usage()
-        self._memory = Memory(settings, effects, endpoint(settings))
-        self._rates = CallRates(rules.limits, effects.emit)
-        self._consent = Consent(
-            rules.ask, settings.tools.confirm, effects.emit, press=_press(settings)
-        )
-        self._calls = Calls(
-            command=effects.do,
-            emit=effects.emit,
-            respond=self._respond,
-            tell=self._tell,
-            admit=self._admit,
-        )
+        self._memory = Memory(settings, out, endpoint(settings))
+        self._consent = Consent(rules.ask, settings.tools.confirm, out, press=_press(settings))
+        self._calls = Calls(Admission(rules, self._consent, out), out)
         self._turns = Turns(
             deliver=self._deliver,
-            emit=effects.emit,
+            emit=out.emit,
             answered=self._answered,
             finished=self._turn_finished,
             renumber=self._repeat_as,
@@ -103,11 +94,11 @@ class Conversation:
             local_activity=lambda: self._uplink.settings.local_activity,
         )
         self._uplink = Uplink(
-            self._uplink_settings(), turns=self._turns, command=effects.do, emit=effects.emit
+            self._uplink_settings(), turns=self._turns, command=out.add, emit=out.emit
         )
         self._supervisor = Supervisor(
             settings,
-            effects,
+            out,
             self._memory,
             random=random,
             endpoint=endpoint(settings),
@@ -155,12 +146,12 @@ class Conversation:
 
     def handle(self, given: c.Input, now: float, wall: WallTime) -> list[c.Command]:
         """Take one input and return what is to be done about it, in order."""
-        found = self._effects.begin(now, wall)
+        self._out.begin(now, wall)
         if not self._over:
             self._handlers[type(given)](given)
         if not self._over:
             self._settle()
-        return found
+        return self._out.take()
 
     @property
     def _over(self) -> bool:
@@ -170,7 +161,7 @@ class Conversation:
 
     def _settle(self) -> None:
         """Send what may be sent, leave if it is quiet, and set the timers."""
-        now = self._effects.now
+        now = self._out.now
         self._uplink.held = self._caps.hold_audio_during_calls and self._calls.blocking
         self._send_instruction()
         for item in self._uplink.expire(now):
@@ -181,12 +172,12 @@ class Conversation:
             self._supervisor.last_activity_s = now
         elif not self._calls.pending and self._memory.resumable:
             self._supervisor.quiet()
-        self._effects.due_by("outbox", self._uplink.next_timer_s())
-        self._effects.due_by("turn", self._turns.deadline_s())
-        self._effects.due_by("reply", self._reply_deadline_s())
-        self._effects.due_by("release", self._supervisor.release_at_s())
-        self._effects.due_by("consent", self._consent.lapses_s)
-        self._effects.due_by("retention", self._memory.expires_at_s)
+        self._out.due_by("outbox", self._uplink.next_timer_s())
+        self._out.due_by("turn", self._turns.deadline_s())
+        self._out.due_by("reply", self._reply_deadline_s())
+        self._out.due_by("release", self._supervisor.release_at_s())
+        self._out.due_by("consent", self._consent.lapses_s)
+        self._out.due_by("retention", self._memory.expires_at_s)
 
     def _reply_deadline_s(self) -> float | None:
         """Return when the awaited answer is given up; a tool at work is not the service's fault.
@@ -212,10 +203,10 @@ class Conversation:
 
     def _stop(self, given: c.Stop) -> None:
         del given
-        self._calls.stop_all(self._effects.now)
+        self._calls.stop_all(self._out.now)
         if self._supervisor.is_live:
             self._memory.was_alive()
-        self._uplink.stop(self._effects.now)
+        self._uplink.stop(self._out.now)
         self._supervisor.stop()
 
     # ── a connection comes and goes ──
@@ -224,7 +215,7 @@ class Conversation:
         """Begin to talk: restored context first, then what waits."""
         self._instruction_due = False  # the setup has carried it
         self._uplink.configure(self._uplink_settings())
-        self._calls.connected(self._uplink.holds)
+        self._give(self._calls.connected(self._uplink.outbox.questions()))
         choice = connection.choice
         first = None
         if choice.rung is Rung.RESTORE:
@@ -237,7 +228,7 @@ class Conversation:
             consumed=None if choice.handle is None else choice.handle.consumed,
             indexed=self._transparent,
             first=first,
-            now=self._effects.now,
+            now=self._out.now,
         )
 
     def _lost(self, cause: str, fault: bool) -> None:
@@ -246,7 +237,7 @@ class Conversation:
         if (unfinished := self._turns.awaiting) is not None:
             self._consent.broke_off(unfinished.number)
         self._uplink.detach()
-        self._turns.connection_lost(self._uplink.holds, self._repeat_as, self._effects.now, cause)
+        self._turns.connection_lost(self._uplink.holds, self._repeat_as, self._out.now, cause)
         self._calls.connection_lost()
 
     def _repeat_as(self, before: int, after: int) -> None:
@@ -268,13 +259,13 @@ class Conversation:
         connection, message = self._supervisor.current(given.connection), given.message
         if connection is None:
             return
-        connection.last_frame_s = self._effects.now
+        connection.last_frame_s = self._out.now
         if message.problem:
             self._bad_frame(message.problem)
         if message.unplayable:
             turn = self._turns.current
             number = turn.number if turn is not None else 0
-            self._effects.emit(events.ReplyUnplayable(turn=number, cause=message.unplayable))
+            self._out.emit(events.ReplyUnplayable(turn=number, cause=message.unplayable))
         if message.unknown:
             self._unknown_frame(message.unknown)
         if message.tokens is not None:
@@ -287,7 +278,7 @@ class Conversation:
                 None if connection.proved else connection.choice.handle,
             )
             self._uplink.log.forget_until(self._memory.consumed or 0)
-        self._tools(message, self._turns.received(message, self._effects.now))
+        self._tools(message, self._turns.received(message, self._out.now))
         connection.spoke = connection.spoke or bool(message.audio)
         if connection.spoke and (message.generation_complete or message.turn_complete):
             self._supervisor.proved(connection)
@@ -298,14 +289,14 @@ class Conversation:
         self._bad_frames += 1
         count = self._bad_frames
         if count & (count - 1) == 0:  # 1, 2, 4, 8, …: a server gone mad does not fill the journal
-            self._effects.emit(events.BadFrame(problem=problem, count=count))
+            self._out.emit(events.BadFrame(problem=problem, count=count))
 
     def _unknown_frame(self, kind: str) -> None:
         """Tell each kind once: the service has learnt something that this version has not."""
         self._unknown_frames += 1
         if kind not in self._unknown_kinds and len(self._unknown_kinds) < UNKNOWN_KINDS:
             self._unknown_kinds.add(kind)
-            self._effects.emit(events.UnknownFrame(kind=kind))
+            self._out.emit(events.UnknownFrame(kind=kind))
 
     def _tools(self, message: ServerMessage, turn: int | None) -> None:
         for call in message.calls if turn is not None else ():
@@ -313,27 +304,22 @@ class Conversation:
             if not self._turns.may_call(turn):
                 self._too_many_calls(call, turn)
                 break
-            self._calls.called(
-                call,
-                turn,
-                self._effects.now,
-                timeout_s=self._settings.tools.timeout_s,
-                blocking=not (self._caps.declare_behavior and self._non_blocking(call.name)),
-                tellable=not self._turns.is_telling,
+            self._give(
+                self._calls.called(
+                    call,
+                    turn,
+                    self._out.now,
+                    timeout_s=self._settings.tools.timeout_s,
+                    blocking=not (self._caps.declare_behavior and self._non_blocking(call.name)),
+                    tellable=not self._turns.is_telling,
+                )
             )
         if message.cancelled_calls:
-            self._calls.cancelled(message.cancelled_calls, self._effects.now)
-
-    def _admit(self, asked: FunctionCall, turn: int) -> Mapping[str, Any] | None:
-        """Return what the model is told in place of running a function, if it may not be run."""
-        now = self._effects.now
-        if refusal := self._rates.refusal(asked.name, now):
-            return {"error": refusal}
-        return self._consent.admit(asked.name, asked.args, turn, now)
+            self._calls.cancelled(message.cancelled_calls, self._out.now)
 
     def _confirm(self, given: c.Confirm) -> None:
         del given
-        now = self._effects.now
+        now = self._out.now
         confirmed = self._consent.pressed(now)
         if confirmed is not None:
             timeout_s = self._settings.tools.timeout_s
@@ -346,11 +332,19 @@ class Conversation:
         current = self._turns.current
         if current is None or current.number != turn:
             return
-        self._calls.refuse(call, turn, TOO_MANY_CALLS)
+        self._give([refusal(call, turn, TOO_MANY_CALLS)])
         self._turns.fail(current, TOO_MANY_CALLS)
 
     def _tool_done(self, given: c.ToolDone) -> None:
-        self._calls.done(given.key, given.outcome, given.response, self._effects.now)
+        self._give(self._calls.done(given.key, given.outcome, given.response, self._out.now))
+
+    def _give(self, answers: list[Answer]) -> None:
+        """Let the model hear what came of its calls."""
+        for answer in answers:
+            if isinstance(answer, Tell):
+                self._tell(answer.text)
+            else:
+                self._respond(answer.response, answer.turn)
 
     def _respond(self, response: ToolResponse, turn: int) -> None:
         response = replace(response, response=whole_json(response.response))
@@ -360,15 +354,15 @@ class Conversation:
             if not self._turns.is_telling:
                 self._tell(as_conversation(response.name, response.response))
             return
-        self._turns.responded(turn, self._effects.now)
+        self._turns.responded(turn, self._out.now)
         self._uplink.send(response)
 
     def _tell(self, text: str) -> None:
-        self._uplink.enter(text, asks=True, now=self._effects.now, once=True)
+        self._uplink.enter(text, asks=True, now=self._out.now, once=True)
 
     def _turn_finished(self, turn: Turn) -> None:
         if turn.failure and not turn.lost:
-            self._calls.turn_failed(turn.number, self._effects.now)
+            self._calls.turn_failed(turn.number, self._out.now)
         elif not turn.failure:
             self._calls.turn_over(turn.number)
             if turn.content and not turn.cancelled:
@@ -386,7 +380,7 @@ class Conversation:
         if isinstance(speech, UtteranceEnded):
             self._consent.spoken_out(speech)
         elif isinstance(speech, UtteranceStarted) and self._turns.last_number != before:
-            turn, now = self._turns.last_number, self._effects.now  # not the rest of a split one
+            turn, now = self._turns.last_number, self._out.now  # not the rest of a split one
             self._consent.spoken(turn, speech.utterance, speech.onset_s, now)
 
     def _deliver(self, value: events.Downlink) -> None:
@@ -396,18 +390,18 @@ class Conversation:
             case events.ReplyComplete(turn):
                 self._consent.spoken_to_the_end(turn)
             case events.ReplyCancelled(turn):
-                self._consent.cut(turn, self._effects.now)
-        self._effects.do(c.Deliver(value))
+                self._consent.cut(turn, self._out.now)
+        self._out.add(c.Deliver(value))
 
     def _marked(self, mark: PlaybackMark) -> None:
-        now = self._effects.now
+        now = self._out.now
         self._consent.played(mark.turn, mark.heard_ms, now, drained=mark.drained)
         self._turns.marked(mark)
 
     def _want(self, given: c.Want) -> None:
         """Be ready for somebody who is about to speak."""
         del given
-        self._supervisor.last_activity_s = self._effects.now
+        self._supervisor.last_activity_s = self._out.now
         self._supervisor.want()
 
     def _cancel_reply(self, given: c.CancelReply) -> None:
@@ -420,33 +414,33 @@ class Conversation:
     def _set_mute(self, given: c.SetMute) -> None:
         if given.muted:
             self._consent.lapse("muted")
-            self._uplink.mute(self._effects.now)
+            self._uplink.mute(self._out.now)
         else:
             self._uplink.unmute()
 
     def _say(self, given: c.Say) -> None:
-        if not self._uplink.enter(given.text, asks=True, now=self._effects.now):
-            self._effects.do(c.Outcome(TOO_MANY))
+        if not self._uplink.enter(given.text, asks=True, now=self._out.now):
+            self._out.add(c.Outcome(TOO_MANY))
             return
-        self._consent.typed(self._turns.last_number, self._effects.now)
+        self._consent.typed(self._turns.last_number, self._out.now)
         self._turns.barge_in("local")
         self._supervisor.want()
         sent = "sent" if self._supervisor.is_live else "will be sent when connected"
-        self._effects.do(c.Outcome(sent))
+        self._out.add(c.Outcome(sent))
 
     def _add_context(self, given: c.AddContext) -> None:
         added = "added" if self._supervisor.is_live else "will be added when connected"
         if not self._caps.client_content:
             added = "refused: this model takes no context without answering it"
-        elif not self._uplink.enter(given.text, asks=False, now=self._effects.now):
+        elif not self._uplink.enter(given.text, asks=False, now=self._out.now):
             added = TOO_MANY
-        self._effects.do(c.Outcome(added))
+        self._out.add(c.Outcome(added))
 
     def _instruct(self, given: c.Instruct) -> None:
         self._memory.instruct(given.text)
         how = self._apply_instruction()
-        self._effects.emit(events.Instructed(how=how))
-        self._effects.do(c.Outcome(how))
+        self._out.emit(events.Instructed(how=how))
+        self._out.add(c.Outcome(how))
 
     def _apply_instruction(self) -> str:
         """Bring the instruction to the service in the best way there is; return which."""
@@ -492,13 +486,13 @@ class Conversation:
     def _forget(self, given: c.Forget) -> None:
         self._turns.abandon()
         self._consent.lapse("forgotten")
-        self._calls.stop_all(self._effects.now, but=given.asked_by)
-        self._uplink.forget(self._effects.now)
+        self._calls.stop_all(self._out.now, but=given.asked_by)
+        self._uplink.forget(self._out.now)
         what = self._memory.forget()
-        self._effects.emit(events.Forgotten(what=what))
+        self._out.emit(events.Forgotten(what=what))
         failure = Failure(Phase.LIVE, Kind.LOCAL, reason="forgotten")
         self._supervisor.abandon(failure, planned=True)
-        self._effects.do(c.Outcome(what))
+        self._out.add(c.Outcome(what))
 
     # ── settings ──
 
@@ -511,7 +505,7 @@ class Conversation:
         self._supervisor.configure(
             given.settings, endpoint, client_content=self._caps.client_content
         )
-        self._effects.do(c.Outcome(self._apply_settings(before)))
+        self._out.add(c.Outcome(self._apply_settings(before)))
 
     def _apply_settings(self, before: Settings) -> str:
         """Bring new settings to the session; return by which way."""
@@ -554,10 +548,10 @@ class Conversation:
     # ── time ──
 
     def _timer_fired(self, given: c.TimerFired) -> None:
-        name, now = given.name, self._effects.now
-        self._effects.timer_fired(name)
+        name, now = given.name, self._out.now
+        self._out.timer_fired(name)
         if name.startswith(TOOL_TIMER):
-            self._calls.timed_out(int(name.removeprefix(TOOL_TIMER)), now)
+            self._give(self._calls.timed_out(int(name.removeprefix(TOOL_TIMER)), now))
         elif name == "turn":
             self._turns.close_overdue(now)
         elif name == "reply":
@@ -575,7 +569,7 @@ class Conversation:
     def _reply_overdue(self, unsent_bytes: int) -> None:
         """Give up a connection on which a question gets no answer."""
         deadline_s, turn = self._reply_deadline_s(), self._turns.awaiting
-        if turn is None or deadline_s is None or deadline_s > self._effects.now:
+        if turn is None or deadline_s is None or deadline_s > self._out.now:
             return
         if turn.empty_at_s is not None:
             self._empty_overdue(turn)
@@ -592,7 +586,7 @@ class Conversation:
     def _empty_overdue(self, turn: Turn) -> None:
         """Act on a turn that the service has closed and not answered since."""
         if turn.reply_bytes or turn.follows or turn.unasked:
-            self._turns.close_empty(turn, self._effects.now)
+            self._turns.close_empty(turn, self._out.now)
         elif self._uplink.holds(turn.number) and self._turns.may_ask_again(turn):
             # On the old connection the service would hear the question a second time.
             failure = Failure(Phase.LIVE, Kind.LOCAL, reason="an empty answer")
@@ -605,7 +599,7 @@ class Conversation:
 
         A path that carries nothing any more is dead, and ended by TCP's own timeout besides.
         """
-        now, question = self._effects.now, (turn.number, self._supervisor.connections)
+        now, question = self._out.now, (turn.number, self._supervisor.connections)
         before, self._under_way = self._under_way, (question, unsent_bytes)
         left = before[1] if before[0] == question else None
         if unsent_bytes:

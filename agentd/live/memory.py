@@ -12,8 +12,8 @@ from agentd import events
 from agentd.config.settings import Settings
 from agentd.events import Event
 from agentd.live.commands import PutAside, StoreDocument
-from agentd.live.effects import Effects
 from agentd.live.messages import ResumptionUpdate, whole_text
+from agentd.live.outputs import Outputs
 from agentd.live.plan import digest, identity
 from agentd.live.resumption import (
     Choice,
@@ -35,7 +35,7 @@ MAX_REFUSALS = 2  # sessions in a row that end over a restored conversation befo
 class Memory:
     """The ladder of handles, the journal, and the instruction in force."""
 
-    def __init__(self, settings: Settings, effects: Effects, endpoint: str) -> None:
+    def __init__(self, settings: Settings, out: Outputs, endpoint: str) -> None:
         privacy = settings.privacy
         self.ladder = Ladder()
         self.journal = Transcript(
@@ -45,7 +45,7 @@ class Memory:
         )
         self._settings = settings
         self._identity = identity(settings, endpoint)
-        self._effects = effects
+        self._out = out
         self._spoken_instruction: str | None = None  # in place of the configured one
         self._refusals = 0  # of the restored conversation, over restarts
 
@@ -77,7 +77,7 @@ class Memory:
             enabled=privacy.restore_context,
         )
         if before.privacy.restore_context and not privacy.restore_context:
-            self._effects.do(StoreDocument(TRANSCRIPT, None))
+            self._out.add(StoreDocument(TRANSCRIPT, None))
         if before.live.system_instruction != settings.live.system_instruction:
             self._spoken_instruction = None  # the file has the last word
 
@@ -102,12 +102,12 @@ class Memory:
 
     def choose(self) -> Choice:
         """Return the best way to dial."""
-        effects = self._effects
+        out = self._out
         return self.ladder.choose(
             self._identity,
             lifetime_s=self._settings.handle_lifetime_s,
-            now=effects.now,
-            wall=effects.wall,
+            now=out.now,
+            wall=out.wall,
             can_restore=bool(self.exchanges()),
         )
 
@@ -115,14 +115,14 @@ class Memory:
         self, update: ResumptionUpdate, consumed: int | None, parent: Handle | None = None
     ) -> None:
         """Take an update; a new handle is stored. For `parent` see `Ladder.offer`."""
-        effects = self._effects
+        out = self._out
         template = Handle(
             "",
             self._identity,
-            effects.wall,
+            out.wall,
             digest(self._settings, self._spoken_instruction),
-            alive_s=effects.now,
-            alive=effects.wall,
+            alive_s=out.now,
+            alive=out.wall,
             consumed=consumed,
         )
         stored = self.ladder.offer(update, template, parent)
@@ -132,7 +132,7 @@ class Memory:
     def drop(self, handle: Handle, cause: str) -> None:
         """Never use a handle again."""
         self.ladder.drop(handle, cause)
-        self._effects.emit(events.HandleDropped(handle=fingerprint(handle.value), cause=cause))
+        self._out.emit(events.HandleDropped(handle=fingerprint(handle.value), cause=cause))
         self.save()
 
     def began_fresh(self) -> None:
@@ -144,7 +144,7 @@ class Memory:
 
     def was_alive(self) -> None:
         """Note that the session was alive just now; the lifetime of its handles starts anew."""
-        self.ladder.touch(self._effects.now, self._effects.wall)
+        self.ladder.touch(self._out.now, self._out.wall)
         self.save()
 
     @property
@@ -177,8 +177,8 @@ class Memory:
             self._refusals = 0
             turns = len(self.journal)
             self.journal.clear()
-            self._effects.do(PutAside(TRANSCRIPT))
-            self._effects.emit(events.ContextRefused(cause=cause, turns=turns))
+            self._out.add(PutAside(TRANSCRIPT))
+            self._out.emit(events.ContextRefused(cause=cause, turns=turns))
             self.ladder.explain("the restored conversation was refused")
         self.save()
         return last
@@ -193,12 +193,12 @@ class Memory:
 
     def exchanges(self) -> tuple[Exchange, ...]:
         """Return what a fresh session may be told."""
-        return self.journal.recent(self._effects.now, self._effects.wall)
+        return self.journal.recent(self._out.now, self._out.wall)
 
     def _retain(self, document: object) -> None:
         """Take from the disk what the privacy settings no longer allow there."""
         if not self.journal.enabled:
-            self._effects.do(StoreDocument(TRANSCRIPT, None))  # and what was put aside of it
+            self._out.add(StoreDocument(TRANSCRIPT, None))  # and what was put aside of it
         elif isinstance(document, dict) and document.get("version") == VERSION:
             turns = document.get("turns")
             if isinstance(turns, list) and len(self.exchanges()) < len(turns):
@@ -213,15 +213,15 @@ class Memory:
     @property
     def expires_at_s(self) -> float | None:
         """Return when to call `expire`, if anything is kept."""
-        return self.journal.next_expiry_s(self._effects.now, self._effects.wall)
+        return self.journal.next_expiry_s(self._out.now, self._out.wall)
 
     def _keep_transcript(self) -> None:
         document = self.journal.to_document() if len(self.journal) else None
-        self._effects.do(StoreDocument(TRANSCRIPT, document))
+        self._out.add(StoreDocument(TRANSCRIPT, document))
 
     def add(self, user: str, model: str) -> None:
         """Keep an exchange."""
-        if self.journal.add(user, model, self._effects.now, self._effects.wall):
+        if self.journal.add(user, model, self._out.now, self._out.wall):
             self._keep_transcript()
 
     # ── all ──
@@ -238,8 +238,8 @@ class Memory:
         self.journal.clear()
         self._spoken_instruction = None
         self._refusals = 0
-        self._effects.do(StoreDocument(SESSION, None))
-        self._effects.do(StoreDocument(TRANSCRIPT, None))
+        self._out.add(StoreDocument(SESSION, None))
+        self._out.add(StoreDocument(TRANSCRIPT, None))
         return ", ".join(what)
 
     def save(self, stored: Event | None = None) -> None:
@@ -252,4 +252,4 @@ class Memory:
             "instruction_basis": self._instruction_basis(),
             "restore_refusals": self._refusals,
         }
-        self._effects.do(StoreDocument(SESSION, document, stored))
+        self._out.add(StoreDocument(SESSION, document, stored))

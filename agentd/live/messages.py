@@ -259,6 +259,11 @@ def reason_name(value: object) -> str:
     return str(value) if named else REASON_UNKNOWN
 
 
+def canonical(args: Mapping[str, Any]) -> str:
+    """Return the arguments of a function in a form that is equal for equal calls."""
+    return json.dumps(args, sort_keys=True, default=str)
+
+
 _LONE = re.compile("[\ud800-\udfff]")
 
 

@@ -52,8 +52,13 @@ class Utterance:
     waited: bool = False  # it met a time without a connection
 
     @property
+    def is_question(self) -> bool:
+        """Return whether the model is to answer it: all speech is."""
+        return True
+
+    @property
     def complete(self) -> bool:
-        """Tell whether the speaker has finished."""
+        """Return whether the speaker has finished."""
         return self.end is not None
 
     @property
@@ -79,6 +84,11 @@ class Typed:
     failures: int = 0
     waited: bool = False
     once: bool = False  # leaves the outbox when it is sent
+
+    @property
+    def is_question(self) -> bool:
+        """Return whether the model is to answer it."""
+        return self.asks
 
 
 Item = Utterance | Typed
@@ -120,6 +130,10 @@ class Outbox:
             return last
         # a text typed while somebody speaks stands behind the open utterance
         return next((i for i in self._items if isinstance(i, Utterance) and not i.complete), None)
+
+    def questions(self) -> frozenset[int]:
+        """Return the turns whose questions are kept and can be asked again."""
+        return frozenset(item.turn for item in self._items if item.is_question)
 
     def first_pending(self) -> Item | None:
         """Return the oldest item that is not delivered on the current connection."""

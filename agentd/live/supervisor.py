@@ -17,10 +17,10 @@ from agentd.live import commands as c
 from agentd.live.backoff import Backoff, DialBudget, FlapDamper
 from agentd.live.causes import CURED_BY_PATH
 from agentd.live.causes import Handling as Do
-from agentd.live.effects import Effects
 from agentd.live.failures import SETUP_REFUSED, Failure, Kind, Phase, Verdict, classify
 from agentd.live.machine import CLOSING, CONNECTED, HOLDING, Action, Machine, Move, State
 from agentd.live.memory import Memory
+from agentd.live.outputs import Outputs
 from agentd.live.resumption import MAX_STRIKES, Choice, Handle, Rung
 
 STABLE_S = 15.0  # a connection this old has earned a fresh backoff
@@ -70,7 +70,7 @@ class Supervisor:
     def __init__(
         self,
         settings: Settings,
-        effects: Effects,
+        out: Outputs,
         memory: Memory,
         *,
         random: Callable[[], float],
@@ -82,7 +82,7 @@ class Supervisor:
         scene: Callable[[], Scene],
     ) -> None:
         self._settings = settings
-        self._effects = effects
+        self._out = out
         self._memory = memory
         self._random = random
         self._endpoint = endpoint
@@ -137,12 +137,12 @@ class Supervisor:
 
     def start(self) -> None:
         """Begin."""
-        self._began_s = self.last_activity_s = self._effects.now
+        self._began_s = self.last_activity_s = self._out.now
         self._move(Move.START)
 
     def _await_dial(self, delay_s: float) -> None:
         """Dial after `delay_s`, or later if the budget or the network says so."""
-        now = self._effects.now
+        now = self._out.now
         at_s = max(now + delay_s, self._budget.earliest_s(now))
         if self._offline:
             # the network monitor may be wrong; look now and then
@@ -151,37 +151,35 @@ class Supervisor:
         if at_s <= now:
             self._move(Move.DIAL)
         else:
-            self._effects.set_timer("dial", at_s)
+            self._out.set_timer("dial", at_s)
 
     def _dial(self) -> None:
-        effects, live = self._effects, self._settings.live
-        effects.cancel_timer("dial")
+        out, live = self._out, self._settings.live
+        out.cancel_timer("dial")
         self.dial_at_s = None
-        self._last_dial_s = effects.now
-        self._budget.spend(effects.now)
+        self._last_dial_s = out.now
+        self._budget.spend(out.now)
         self.dials += 1
         choice = self._memory.choose()
         self.connection = ConnectionRecord(self.dials, choice)
-        effects.set_timer(
-            "setup", effects.now + live.connect_timeout_s + live.setup_timeout_s + GUARD_S
-        )
-        effects.emit(events.Connecting(connection=self.dials, rung=choice.rung.value))
+        out.set_timer("setup", out.now + live.connect_timeout_s + live.setup_timeout_s + GUARD_S)
+        out.emit(events.Connecting(connection=self.dials, rung=choice.rung.value))
         plan = c.SetupPlan(
             self._settings,
             choice.handle.value if choice.handle is not None else None,
             self._memory.instruction,
             initial_history=choice.rung is Rung.RESTORE and not self._client_content,
         )
-        effects.do(c.Dial(self.dials, plan))
+        out.add(c.Dial(self.dials, plan))
 
     def connected(self, number: int) -> None:
         """Note that setup is complete."""
-        connection, now = self.connection, self._effects.now
+        connection, now = self.connection, self._out.now
         if connection is None or connection.number != number or self.state is not State.DIALING:
             return  # we are closing it already
         connection.ready_s = connection.last_frame_s = now
-        self._effects.cancel_timer("setup")
-        self._effects.set_timer("stable", now + STABLE_S)
+        self._out.cancel_timer("setup")
+        self._out.set_timer("stable", now + STABLE_S)
         self.connections += 1
         self._refusals = 0
         self.trouble = None
@@ -191,16 +189,16 @@ class Supervisor:
         self._move(Move.READY)
 
     def _tell_beginning(self, connection: ConnectionRecord, gap_ms: float) -> None:
-        effects, choice = self._effects, connection.choice
+        out, choice = self._out, connection.choice
         if choice.handle is not None:
             self.resumes += 1
             self.last_resume_ms = gap_ms
             self._memory.ladder.resumable = True
-            effects.emit(
+            out.emit(
                 events.Resumed(
                     connection=connection.number,
                     gap_ms=gap_ms,
-                    handle_age_s=choice.handle.age_s(effects.now, effects.wall) or 0.0,
+                    handle_age_s=choice.handle.age_s(out.now, out.wall) or 0.0,
                     rung=choice.rung.value,
                 )
             )
@@ -208,7 +206,7 @@ class Supervisor:
         self.fresh += 1
         self._memory.began_fresh()
         restoring = choice.rung is Rung.RESTORE
-        effects.emit(
+        out.emit(
             events.SessionFresh(
                 connection=connection.number,
                 cause=choice.why_not,
@@ -224,7 +222,7 @@ class Supervisor:
             self._move(Move.WANT)
         elif self.state is State.WAITING and not self._offline and self.dial_at_s is not None:
             patient = self.trouble is not None and self.trouble.patient
-            now = self._effects.now
+            now = self._out.now
             eager_s = now if self._last_dial_s is None else self._last_dial_s + EAGER_S
             if not patient and eager_s < self.dial_at_s:
                 self._await_dial(max(0.0, eager_s - now))
@@ -255,11 +253,11 @@ class Supervisor:
 
     def go_away(self, connection: ConnectionRecord, time_left_s: float) -> None:
         """Take the announcement that the service will end this connection."""
-        connection.go_away_at_s = self._effects.now + time_left_s
-        self._effects.emit(events.GoAway(connection=connection.number, time_left_s=time_left_s))
+        connection.go_away_at_s = self._out.now + time_left_s
+        self._out.emit(events.GoAway(connection=connection.number, time_left_s=time_left_s))
         self.leave_when_quiet("go away")
         force_at_s = connection.go_away_at_s - self._settings.live.go_away_margin_s
-        self._effects.set_timer("go_away", max(self._effects.now, force_at_s))
+        self._out.set_timer("go_away", max(self._out.now, force_at_s))
 
     def leave_when_quiet(self, cause: str) -> None:
         """Give this connection up at the next quiet moment."""
@@ -294,7 +292,7 @@ class Supervisor:
     def release_if_due(self) -> None:
         """Rest until somebody speaks, if nobody has for long. Call it only in quiet."""
         at_s = self.release_at_s()
-        if at_s is not None and at_s <= self._effects.now:
+        if at_s is not None and at_s <= self._out.now:
             self._move(Move.RELEASE)
 
     def stop(self) -> None:
@@ -307,9 +305,9 @@ class Supervisor:
     def _close(self, *, graceful: bool) -> None:
         assert self.connection is not None
         self._closing()
-        self._effects.do(c.Close(self.connection.number, graceful))
+        self._out.add(c.Close(self.connection.number, graceful))
         if graceful:
-            self._effects.set_timer("close", self._effects.now + CLOSE_S)
+            self._out.set_timer("close", self._out.now + CLOSE_S)
 
     # ── the end of a connection ──
 
@@ -319,7 +317,7 @@ class Supervisor:
         if connection is None or connection.number != number or self.state not in HOLDING:
             return
         for name in ("setup", "stable", "go_away", "close"):
-            self._effects.cancel_timer(name)
+            self._out.cancel_timer(name)
         ours = seen.kind is Kind.LOCAL and connection.because is not None
         failure = connection.because if ours and connection.because is not None else seen
         verdict = self._judge(connection, failure)
@@ -328,7 +326,7 @@ class Supervisor:
         self._lost(failure.reason if ours else verdict.cause, fault)
         self.connection = None
         if connection.ready_s is not None:
-            self._lost_at_s = self._effects.now
+            self._lost_at_s = self._out.now
             self._memory.was_alive()
         if connection.go_away_at_s is not None:
             connection.planned = True  # the announced end, also if the service was first
@@ -340,7 +338,7 @@ class Supervisor:
         verdict = classify(
             failure,
             with_handle=handle is not None,
-            clock_synchronised=self._effects.wall.synchronised,
+            clock_synchronised=self._out.wall.synchronised,
             own_endpoint=bool(self._endpoint),
         )
         if failure.kind is Kind.LOCAL:
@@ -366,7 +364,7 @@ class Supervisor:
         if connection.proved or connection.go_away_at_s is not None:
             return verdict
         unreadable = verdict.action is Do.FATAL and verdict.cause == SETUP_REFUSED
-        awaited = connection.is_young(self._effects.now) or self._scene().awaiting_first_sign
+        awaited = connection.is_young(self._out.now) or self._scene().awaiting_first_sign
         if not awaited or not (verdict.action is Do.RETRY or unreadable):
             return verdict
         if self._memory.restoring_refused(verdict.cause):
@@ -384,7 +382,7 @@ class Supervisor:
             return False
         if connection.ready_s is None:
             return verdict.blames_handle and self._is_refused(scene)
-        young = connection.is_young(self._effects.now)
+        young = connection.is_young(self._out.now)
         if verdict.blames_handle and (
             scene.awaiting_first_sign or (young and not scene.user_speaks)
         ):
@@ -400,8 +398,8 @@ class Supervisor:
         """
         self._refusals += 1
         struck_out = self._refusals >= MAX_STRIKES
-        lost_at_s = self._effects.now if self._lost_at_s is None else self._lost_at_s
-        return struck_out and (scene.somebody_waits or self._effects.now - lost_at_s > PATIENCE_S)
+        lost_at_s = self._out.now if self._lost_at_s is None else self._lost_at_s
+        return struck_out and (scene.somebody_waits or self._out.now - lost_at_s > PATIENCE_S)
 
     def _go_on(self, connection: ConnectionRecord, failure: Failure, verdict: Verdict) -> None:
         """Choose what comes after a connection, tell it, and do it."""
@@ -410,8 +408,8 @@ class Supervisor:
         )
         self._next_delay_s = self._delay_s(connection, failure, verdict)
         if self.state is State.RELEASING:
-            idle_min = (self._effects.now - self.last_activity_s) / 60.0
-            self._effects.emit(events.Released(connection=connection.number, idle_min=idle_min))
+            idle_min = (self._out.now - self.last_activity_s) / 60.0
+            self._out.emit(events.Released(connection=connection.number, idle_min=idle_min))
         elif self.state is not State.STOPPING:
             self._tell_end(connection, failure, verdict, refused=refused)
         self._move(Move.REFUSE if refused else Move.LOST)
@@ -419,7 +417,7 @@ class Supervisor:
     def _delay_s(self, connection: ConnectionRecord, failure: Failure, verdict: Verdict) -> float:
         """Return how long to wait before the next dial."""
         if connection.planned or self.state in (State.RELEASING, State.STOPPING):
-            of_use = connection.proved or not connection.is_young(self._effects.now)
+            of_use = connection.proved or not connection.is_young(self._out.now)
             if connection.go_away_at_s is None or of_use:
                 return connection.rest_s
             return self._backoff.next_delay_s()  # turned away at the door, politely
@@ -437,10 +435,10 @@ class Supervisor:
     def _tell_end(
         self, connection: ConnectionRecord, failure: Failure, verdict: Verdict, *, refused: bool
     ) -> None:
-        now = self._effects.now
+        now = self._out.now
         phase = Phase.LIVE if connection.ready_s is not None else failure.phase
         ours = failure.kind is Kind.LOCAL
-        self._effects.emit(
+        self._out.emit(
             events.Disconnected(
                 connection=connection.number,
                 phase=phase.value,
@@ -452,9 +450,9 @@ class Supervisor:
             )
         )
         if refused:
-            self._effects.emit(events.Refused(cause=verdict.cause, remedy=verdict.remedy))
+            self._out.emit(events.Refused(cause=verdict.cause, remedy=verdict.remedy))
         elif verdict.action is Do.QUOTA and not connection.planned:
-            self._effects.emit(
+            self._out.emit(
                 events.QuotaExhausted(close_code=failure.code, retry_in_s=self._next_delay_s)
             )
 
@@ -468,7 +466,7 @@ class Supervisor:
         if change.online and before is None:
             return  # the first report tells how things are, not that they changed
         cause = "network changed" if change.online else "network lost"
-        delay_s = self._flapping.delay_s(self._effects.now)
+        delay_s = self._flapping.delay_s(self._out.now)
         if self.abandon(Failure(Phase.LIVE, Kind.LOCAL, reason=cause), planned=True):
             assert self.connection is not None
             self.connection.rest_s = delay_s
@@ -502,10 +500,10 @@ class Supervisor:
             self.quiet()  # it is not, but the service will not wait
         elif name == "close" and self.state in CLOSING:
             assert self.connection is not None
-            self._effects.do(c.Close(self.connection.number, graceful=False))
+            self._out.add(c.Close(self.connection.number, graceful=False))
 
     def _await_dial_or_dial(self) -> None:
-        wait_s = self._budget.earliest_s(self._effects.now) - self._effects.now
+        wait_s = self._budget.earliest_s(self._out.now) - self._out.now
         if wait_s <= 0:
             self._move(Move.DIAL)
         else:
@@ -527,10 +525,8 @@ class Supervisor:
             self._close(graceful=True)
         elif action is Action.FINISH:
             self._closing()
-            self._effects.cancel_all_timers()
-            self._effects.do(c.Finished())
+            self._out.cancel_all_timers()
+            self._out.add(c.Finished())
 
     def _state_changed(self, before: State, move: Move, after: State) -> None:
-        self._effects.emit(
-            events.SessionMoved(before=before.value, move=move.value, after=after.value)
-        )
+        self._out.emit(events.SessionMoved(before=before.value, move=move.value, after=after.value))

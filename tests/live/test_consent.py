@@ -11,7 +11,9 @@ from agentd.events import (
     Event,
     UtteranceEnded,
 )
+from agentd.live.commands import Command, Emit
 from agentd.live.consent import Consent, Mode, Question
+from agentd.live.outputs import Outputs
 
 MS = 48  # bytes of reply
 
@@ -20,10 +22,15 @@ class Asking:
     """A consent for everything, and what it told."""
 
     def __init__(self, mode: Mode = "voice") -> None:
-        self.told: list[Event] = []
-        self.consent = Consent(
-            lambda name, args: Question(f"{name} it", args), mode, self.told.append
-        )
+        self.out = Outputs()
+        self.commands: list[Command] = []
+        self.consent = Consent(lambda name, args: Question(f"{name} it", args), mode, self.out)
+
+    @property
+    def told(self) -> list[Event]:
+        """The events so far."""
+        self.commands += self.out.take()
+        return [command.event for command in self.commands if isinstance(command, Emit)]
 
     def call(self, turn: int, now: float, name: str = "forget") -> bool:
         """Return whether the model's call is run."""

@@ -9,7 +9,7 @@ from agentd.events import Event
 from agentd.live.commands import CancelTimer, Command, Emit, SetTimer
 
 
-class Effects:
+class Outputs:
     """Collects the commands of one input, in order; knows the time and the timers that are set."""
 
     def __init__(self) -> None:
@@ -18,24 +18,27 @@ class Effects:
         self._commands: list[Command] = []
         self._timers: dict[str, float] = {}
 
-    def begin(self, now: float, wall: WallTime) -> list[Command]:
-        """Begin the commands of an input that came at `now`; the list fills up later."""
+    def begin(self, now: float, wall: WallTime) -> None:
+        """Begin with an input that came at `now`."""
         self.now, self.wall = now, wall
-        self._commands = []
-        return self._commands
 
-    def do(self, command: Command) -> None:
+    def take(self) -> list[Command]:
+        """Return what has been asked for since the last call."""
+        taken, self._commands = self._commands, []
+        return taken
+
+    def add(self, command: Command) -> None:
         """Have something done."""
         self._commands.append(command)
 
     def emit(self, event: Event) -> None:
         """Tell what happened."""
-        self.do(Emit(event))
+        self.add(Emit(event))
 
     def set_timer(self, name: str, at_s: float) -> None:
         """Have a timer fire at `at_s`, and not at another time."""
         self._timers[name] = at_s
-        self.do(SetTimer(name, at_s))
+        self.add(SetTimer(name, at_s))
 
     def due_by(self, name: str, at_s: float | None) -> None:
         """Have a timer fire at `at_s` or before; one that fires early does no harm."""
@@ -45,7 +48,7 @@ class Effects:
     def cancel_timer(self, name: str) -> None:
         """Take a timer back, if it is set."""
         if self._timers.pop(name, None) is not None:
-            self.do(CancelTimer(name))
+            self.add(CancelTimer(name))
 
     def timer_fired(self, name: str) -> None:
         """Note that a timer is over."""
