@@ -459,7 +459,7 @@ class Conversation:
         """Bring other functions to the model."""
         del given
         enabled = self._settings.tools.enabled
-        self._effects.do(c.Outcome(self._apply_tools() if enabled else "off"))
+        self._out.add(c.Outcome(self._apply_tools() if enabled else "off"))
 
     def _apply_tools(self) -> str:
         """Declare the functions anew in the best way there is; return which."""
