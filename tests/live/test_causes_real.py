@@ -7,6 +7,7 @@ import contextlib
 import os
 import socket
 import ssl
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ KEY = "AIza-this-key-must-never-be-seen"
 SECRET = "hunter2-of-the-proxy"
 NOW = WallTime(1_800_000_000.0, synchronised=True)
 NOTHING = b"Content-Length: 0\r\n\r\n"
+SLOW_TO_LOAD = ("agentd", "google.genai", "httpx", "pydantic", "websockets")
 NAMES = ("https_proxy", "http_proxy", "all_proxy", "wss_proxy", "no_proxy")
 
 
@@ -503,3 +505,48 @@ async def test_no_address_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert caught.value.failure.reason == "no answer from 127.0.0.2"
     found = classify(caught.value.failure, with_handle=False, clock_synchronised=True)
     assert found.cause == "unreachable"
+
+
+DIAL_ALONE = """
+import asyncio, sys
+from agentd.config.credentials import Credentials
+from agentd.config.settings import Settings
+from agentd.live.commands import SetupPlan
+from agentd.live.connection import ConnectionFailed
+from agentd.live.google.connector import GenaiConnector
+from agentd.live.toolbox import Toolbox
+
+async def dial(url):
+    connector = GenaiConnector(Toolbox(), find=lambda _: Credentials("test", api_key="k" * 20))
+    await connector.warm_up()
+    before = set(sys.modules)
+    settings = Settings.model_validate({"live": {"base_url": url}})
+    try:
+        (await connector.connect(SetupPlan(settings, None, ""))).abort()
+        print("connected")
+    except ConnectionFailed as error:
+        print(error.failure.kind.value)
+    print(*sorted(set(sys.modules) - before))
+
+asyncio.run(dial(sys.argv[1]))
+"""
+
+
+@on_loop
+async def test_no_dial_waits_for_an_import(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a dial needs is loaded before it, in a thread: seconds on a small board.
+
+    On the loop it would stop the microphone, and count as the service's own silence.
+    """
+    async with service(monkeypatch) as server:
+        for url, outcome in (
+            (server.base_url, "connected"),
+            ("https://127.0.0.1:9", "port_refused"),
+        ):
+            child = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-c", DIAL_ALONE, url), stdout=asyncio.subprocess.PIPE
+            )
+            said, _ = await child.communicate()
+            first, late = said.decode().split("\n", 1)
+            assert first == outcome
+            assert [name for name in late.split() if name.startswith(SLOW_TO_LOAD)] == []

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import importlib
 import importlib.util
 import json
 import os
@@ -302,7 +303,9 @@ def way(settings: Settings) -> Proxy:
 
 
 def _import_sdk() -> ssl.SSLContext:
-
+    """Load everything that a dial imports, here: on the loop it would stop the microphone."""
+    for module in ("connection", "dial_errors", "setup"):
+        importlib.import_module(f"agentd.live.google.{module}")
     ignore_warnings_of_the_sdk()
     return tls_context()
 
