@@ -105,3 +105,13 @@ def test_the_translation_is_complete() -> None:
     assert len(entries) > 10
     assert [key for key, value in entries if value.strip() == '""'] == []
     assert "fuzzy" not in text
+
+
+def test_what_signs_installs_the_agent() -> None:
+    """Secret keys are the agent's, which Debian's gpg only recommends."""
+    for script in filter(Path.is_file, (PROJECT / "packaging").iterdir()):
+        text = script.read_text(encoding="utf-8").replace("\\\n", " ")
+        needed = re.search(r"(?m)^need (.*)$", text)
+        if needed is not None and "gpg" in needed[1].split():
+            assert "gpg-agent" in needed[1].split(), script.name
+    assert "need reprepro gpg gpg-agent" in (PROJECT / "packaging/apt-repo").read_text()
