@@ -40,7 +40,7 @@ from agentd.live.messages import (
 )
 from agentd.live.outputs import Outputs
 from agentd.live.plan import differs, same_session
-from agentd.live.replay import Utterance
+from agentd.live.replay import Outbox
 from agentd.live.resumption import Rung
 from agentd.live.status import SessionStatus
 from agentd.live.supervisor import ConnectionRecord, Scene, Supervisor
@@ -83,6 +83,9 @@ class Conversation:
         self._memory = Memory(settings, out, endpoint(settings))
         self._consent = Consent(rules.ask, settings.tools.confirm, out, press=_press(settings))
         self._calls = Calls(Admission(rules, self._consent, out), out)
+        self._outbox = Outbox(
+            max_age_s=settings.network.replay_max_age_s, max_bytes=ring_bytes(settings)
+        )
         self._turns = Turns(
             deliver=self._deliver,
             emit=out.emit,
@@ -93,9 +96,7 @@ class Conversation:
             take_tokens=self._usage.take_turn,
             local_activity=lambda: self._uplink.settings.local_activity,
         )
-        self._uplink = Uplink(
-            self._uplink_settings(), turns=self._turns, command=out.add, emit=out.emit
-        )
+        self._uplink = Uplink(self._uplink_settings(), self._outbox, self._turns, out)
         self._supervisor = Supervisor(
             settings,
             out,
@@ -164,15 +165,12 @@ class Conversation:
         now = self._out.now
         self._uplink.held = self._caps.hold_audio_during_calls and self._calls.blocking
         self._send_instruction()
-        for item in self._uplink.expire(now):
-            number = item.number if isinstance(item, Utterance) else 0
-            self._turns.give_up(item.turn, number, NO_ANSWER)
-        self._uplink.pump(now)
+        self._uplink.tick(now)
         if not (self._turns.quiet and self._uplink.idle):
             self._supervisor.last_activity_s = now
         elif not self._calls.pending and self._memory.resumable:
             self._supervisor.quiet()
-        self._out.due_by("outbox", self._uplink.next_timer_s())
+        self._out.due_by("outbox", self._uplink.deadline())
         self._out.due_by("turn", self._turns.deadline_s())
         self._out.due_by("reply", self._reply_deadline_s())
         self._out.due_by("release", self._supervisor.release_at_s())
@@ -215,7 +213,7 @@ class Conversation:
         """Begin to talk: restored context first, then what waits."""
         self._instruction_due = False  # the setup has carried it
         self._uplink.configure(self._uplink_settings())
-        self._give(self._calls.connected(self._uplink.outbox.questions()))
+        self._give(self._calls.connected(self._outbox.questions()))
         choice = connection.choice
         first = None
         if choice.rung is Rung.RESTORE:
@@ -233,15 +231,15 @@ class Conversation:
 
     def _lost(self, cause: str, fault: bool) -> None:
         if fault:
-            self._uplink.outbox.blame()
+            self._outbox.blame()
         if (unfinished := self._turns.awaiting) is not None:
             self._consent.broke_off(unfinished.number)
         self._uplink.detach()
-        self._turns.connection_lost(self._uplink.holds, self._repeat_as, self._out.now, cause)
+        self._turns.connection_lost(self._outbox.questions(), self._repeat_as, self._out.now, cause)
         self._calls.connection_lost()
 
     def _repeat_as(self, before: int, after: int) -> None:
-        self._uplink.renumber(before, after)
+        self._outbox.renumber(before, after)
         self._calls.renumber(before, after)
         self._consent.renumber(before, after)
 
@@ -250,7 +248,7 @@ class Conversation:
         return Scene(
             awaiting_first_sign=awaiting is not None and not awaiting.content,
             user_speaks=self._turns.speaking is not None,
-            somebody_waits=self._uplink.owes_an_answer,
+            somebody_waits=bool(self._outbox.questions()),
         )
 
     # ── what the service says ──
@@ -409,7 +407,7 @@ class Conversation:
         self._consent.stopped()
 
     def _answered(self, turn: int) -> None:
-        self._uplink.answered(turn)
+        self._outbox.answered(turn)
 
     def _set_mute(self, given: c.SetMute) -> None:
         if given.muted:
@@ -587,7 +585,7 @@ class Conversation:
         """Act on a turn that the service has closed and not answered since."""
         if turn.reply_bytes or turn.follows or turn.unasked:
             self._turns.close_empty(turn, self._out.now)
-        elif self._uplink.holds(turn.number) and self._turns.may_ask_again(turn):
+        elif turn.number in self._outbox.questions() and self._turns.may_ask_again(turn):
             # On the old connection the service would hear the question a second time.
             failure = Failure(Phase.LIVE, Kind.LOCAL, reason="an empty answer")
             self._supervisor.abandon(failure, planned=True)

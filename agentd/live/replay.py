@@ -132,8 +132,19 @@ class Outbox:
         return next((i for i in self._items if isinstance(i, Utterance) and not i.complete), None)
 
     def questions(self) -> frozenset[int]:
-        """Return the turns whose questions are kept and can be asked again."""
+        """Return the turns whose questions are kept: asked or not, they have no answer yet."""
         return frozenset(item.turn for item in self._items if item.is_question)
+
+    def answered(self, turn: int) -> None:
+        """Let go of what has its answer: everything asked up to `turn`."""
+        for item in [item for item in self._items if item.done and item.turn <= turn]:
+            self.remove(item)
+
+    def renumber(self, before: int, after: int) -> None:
+        """Give a question a new turn number."""
+        for item in self._items:
+            if item.turn == before:
+                item.turn = after
 
     def first_pending(self) -> Item | None:
         """Return the oldest item that is not delivered on the current connection."""

@@ -45,7 +45,7 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 
 from agentd.events import (
@@ -608,12 +608,14 @@ class Turns:
 
     def connection_lost(
         self,
-        can_repeat: Callable[[int], bool],
+        can_repeat: Container[int],
         repeat_as: Callable[[int, int], None],
         now: float,
         cause: str,
     ) -> None:
         """Settle what the lost connection leaves behind.
+
+        `can_repeat` has the numbers of the questions that can be asked again.
 
         A question that can be asked again keeps its turn if the user has heard nothing of the
         answer; else `repeat_as(before, after)` is told its new number, and the old reply falls
@@ -629,7 +631,7 @@ class Turns:
             return
         if (turn.generation_complete and turn.heard) or turn.cancelled:
             self._complete(turn, now)
-        elif not can_repeat(turn.number):
+        elif turn.number not in can_repeat:
             self._tell_complete(turn)
             self._fail(turn, cause, lost=True)
         elif turn.reply_bytes:

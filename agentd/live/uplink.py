@@ -12,23 +12,21 @@ The rules, all of them checked by property tests:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from agentd.config.settings import Settings
 from agentd.events import (
     EndReason,
-    Event,
     Replayed,
     Speech,
     SpeechLost,
-    UplinkClosed,
-    UplinkOpened,
     UtteranceAudio,
     UtteranceEnded,
     UtteranceStarted,
 )
-from agentd.live.commands import Command, EmitInLine, PurgeAudio, Send
+from agentd.live.commands import PurgeAudio
+from agentd.live.line import Line
 from agentd.live.messages import (
     UPLINK_BYTES_PER_MS,
     ActivityEnd,
@@ -41,6 +39,7 @@ from agentd.live.messages import (
     RealtimeText,
     whole_text,
 )
+from agentd.live.outputs import Outputs
 from agentd.live.replay import (
     Item,
     Lost,
@@ -51,7 +50,7 @@ from agentd.live.replay import (
     Utterance,
     without_stale,
 )
-from agentd.live.turns import Turns
+from agentd.live.turns import NO_ANSWER, Turns
 
 PIECE_BYTES = 60 * UPLINK_BYTES_PER_MS
 MAX_MESSAGE_BYTES = 100 * UPLINK_BYTES_PER_MS  # the longest the Live API guide recommends
@@ -83,21 +82,17 @@ class Uplink:
     def __init__(
         self,
         settings: UplinkSettings,
-        *,
+        outbox: Outbox,
         turns: Turns,
-        command: Callable[[Command], None],
-        emit: Callable[[Event], None],
+        out: Outputs,
     ) -> None:
         self.settings = settings
-        self.outbox = Outbox(max_age_s=settings.max_age_s, max_bytes=settings.max_bytes)
+        self.outbox = outbox
         self.log = SentLog(max_bytes=settings.max_bytes)
         self._turns = turns
-        self._command = command
-        self._emit = emit
-        self._connection: int | None = None
-        self._indexed = False  # the log is kept for this connection
+        self._out = out
+        self._line = Line(self.log, out)
         self._activity: Utterance | None = None  # what the service's open activity carries
-        self._lit: int | None = None  # the utterance named by the last UplinkOpened
         self._join_by_s: float | None = None
         self.muted = False
         self.held = False
@@ -105,7 +100,7 @@ class Uplink:
         self.replayed_count = 0
 
     def configure(self, settings: UplinkSettings) -> None:
-        """Take new settings; the way of framing speech changes with the next connection."""
+        """Take new settings."""
         self.settings = settings
         self.outbox.max_age_s = settings.max_age_s
         self.outbox.max_bytes = self.log.max_bytes = settings.max_bytes
@@ -136,7 +131,7 @@ class Uplink:
         joins = before is not None and before.joins_next and self._join_by_s is not None
         turn = before.turn if joins and before is not None else self._turns.next_number()
         utterance = Utterance(
-            speech.utterance, turn, bytearray(speech.pcm), waited=self._connection is None
+            speech.utterance, turn, bytearray(speech.pcm), waited=not self.is_attached
         )
         self._announce(self.outbox.add(utterance))
 
@@ -147,7 +142,7 @@ class Uplink:
             self._join_by_s = speech.at_s + JOIN_S
         if speech.reason is EndReason.DISCARDED:
             self.outbox.remove(utterance)
-            if self._activity is utterance and self._connection is not None:
+            if self._activity is utterance and self.is_attached:
                 self._turns.user_dropped()
                 self._close_activity()
 
@@ -160,18 +155,17 @@ class Uplink:
         if self.outbox.full_of_texts:
             return False
         turn = self._turns.next_number() if asks else 0
-        waited = self._connection is None
+        waited = not self.is_attached
         typed = Typed(whole_text(text), asks, turn, now, waited=waited, once=once)
         self._announce(self.outbox.add(typed))
         return True
 
-    def answered(self, turn: int) -> None:
-        """Let go of what has its answer: everything asked up to `turn`."""
-        for item in list(self.outbox):
-            if item.done and item.turn <= turn:
-                self.outbox.remove(item)
-
     # ── the connection ──
+
+    @property
+    def is_attached(self) -> bool:
+        """Return whether there is a connection to send on."""
+        return self._line.connection is not None
 
     def attach(
         self,
@@ -190,8 +184,7 @@ class Uplink:
             indexed: messages are numbered on this connection.
             first: goes out before anything else (restored context).
         """
-        self._connection = connection
-        self._indexed = indexed
+        self._line.open(connection, indexed=indexed)
         pending = self.log.after(consumed) if indexed else None
         spoken, texts = self.outbox.drop_worn(now)
         self._announce(spoken)
@@ -203,7 +196,7 @@ class Uplink:
             self.log.clear()
             self.log.begin_connection(self.log.end)
             if first is not None:
-                self._send(first, None)
+                self._line.send(first)
         else:
             self.log.begin_connection(consumed)
             self._go_on_after(pending, now)
@@ -218,9 +211,9 @@ class Uplink:
         activity = self._activity
         if activity is not None and activity in self.outbox:
             self._turns.user_continued(activity.turn)
-            self._light(activity.number, replay=True)
+            self._line.light(activity.number, replay=True)
             return
-        self._unlight()
+        self._line.unlight()
         if activity is None:
             return
         if _starts(kept, activity.number) or not _starts(pending, activity.number):
@@ -240,11 +233,10 @@ class Uplink:
     def _send_again(self, pending: list[Sent], now: float) -> None:
         for sent in pending:
             if isinstance(sent.message, ActivityStart | RealtimeAudio):
-                self._light(sent.utterance or 0, replay=True)
-            self._put(sent.message)
-            self.log.record_again(sent)
+                self._line.light(sent.utterance or 0, replay=True)
+            self._line.send_again(sent)
             if isinstance(sent.message, ActivityEnd):
-                self._unlight()
+                self._line.unlight()
                 self._ask_again(sent.utterance, now)
         audio = [sent for sent in pending if isinstance(sent.message, RealtimeAudio)]
         if audio:
@@ -263,21 +255,33 @@ class Uplink:
 
     def detach(self) -> None:
         """Stop sending: the connection is gone."""
-        self._connection = None
-        if not self._indexed:
+        if not self._line.indexed:
             if self._activity is not None:
                 self._activity.done = False  # its end was not sent: too old, it is lost speech
             self._activity = None
-        self._unlight()
+        self._line.close()
         self.outbox.mark_waiting()
 
     # ── sending ──
 
-    def pump(self, now: float) -> None:
-        """Send what may be sent."""
+    def tick(self, now: float) -> None:
+        """Announce what has become too old, and send what may be sent."""
+        lost, given_up = self.outbox.expire(now, live=self.is_attached)
+        self._announce(lost)
+        for item in given_up:  # delivered, and never answered
+            number = item.number if isinstance(item, Utterance) else 0
+            self._turns.give_up(item.turn, number, NO_ANSWER)
+        self._pump(now)
+
+    def deadline(self) -> float | None:
+        """Return when `tick` should be called next, if ever."""
+        times = [self.outbox.next_expiry_s(live=self.is_attached), self._join_by_s]
+        return min((at_s for at_s in times if at_s is not None), default=None)
+
+    def _pump(self, now: float) -> None:
         if self._join_by_s is not None and now >= self._join_by_s:
             self._end_join(now)
-        if self._connection is None:
+        if not self.is_attached:
             return
         replays = [u for u in self._spoken() if u.waited and not u.done]
         while (item := self.outbox.first_pending()) is not None and self._advance(item, now):
@@ -305,7 +309,7 @@ class Uplink:
         return True
 
     def _goes_on(self, item: Utterance) -> bool:
-        """Tell whether the same speech continues in the next utterance, here or still to come."""
+        """Return whether the same speech continues in the next utterance, here or still to come."""
         if not item.joins_next:
             return False
         items = list(self.outbox)
@@ -324,9 +328,9 @@ class Uplink:
             self._turns.user_continued(utterance.turn)
             return
         self._turns.user_started(utterance.turn)
-        self._light(utterance.number, replay=utterance.waited)
+        self._line.light(utterance.number, replay=utterance.waited)
         if self.settings.local_activity:
-            self._send(ActivityStart(), utterance.number)
+            self._line.send(ActivityStart(), utterance.number)
 
     def _send_audio(self, utterance: Utterance) -> None:
         """Send the first audio at once, then whole pieces, and what is left at the end."""
@@ -335,7 +339,7 @@ class Uplink:
         while utterance.sent < end and (flush or end - utterance.sent >= PIECE_BYTES):
             piece = bytes(utterance.pcm[utterance.sent : utterance.sent + MAX_MESSAGE_BYTES])
             utterance.sent += len(piece)
-            self._send(RealtimeAudio(piece), utterance.number)
+            self._line.send(RealtimeAudio(piece), utterance.number)
 
     def _deliver_activity(self, utterance: Utterance, now: float) -> None:
         """End the activity: the question is asked."""
@@ -350,14 +354,14 @@ class Uplink:
         number = self._activity.number
         self._activity = None
         self._join_by_s = None
-        self._send(message, number)
-        self._unlight()
+        self._line.send(message, number)
+        self._line.unlight()
 
     def _end_join(self, now: float) -> None:
         """Ask what there is: the rest of a split utterance never came."""
         self._join_by_s = None
         activity = self._activity
-        if self._connection is not None and activity is not None and activity.done:
+        if self.is_attached and activity is not None and activity.done:
             self._deliver_activity(activity, now)
 
     def _send_text(self, item: Typed, now: float) -> bool:
@@ -376,7 +380,7 @@ class Uplink:
             message = ClientContent((Content("user", item.text),), turn_complete=item.asks)
         else:
             message = RealtimeText(item.text)
-        self._send(message, None)
+        self._line.send(message)
         if item.asks:
             # settles what was asked before, also under a higher number; this one is not done yet
             self._turns.asked(item.turn, 0.0, now, now, telling=item.once)
@@ -385,31 +389,12 @@ class Uplink:
             self.outbox.remove(item)
         return True
 
-    def _send(self, message: ClientMessage, utterance: int | None) -> None:
-        self._put(message)
-        if self._indexed:
-            self.log.record(message, utterance)
-
     def send(self, message: ClientMessage) -> bool:
         """Send something that is not speech; False without a connection."""
-        if self._connection is None:
+        if not self.is_attached:
             return False
-        self._send(message, None)
+        self._line.send(message)
         return True
-
-    def _put(self, message: ClientMessage) -> None:
-        assert self._connection is not None
-        self._command(Send(self._connection, message))
-
-    def _light(self, utterance: int, *, replay: bool) -> None:
-        if self._lit is None:
-            self._lit = utterance
-            self._command(EmitInLine(UplinkOpened(utterance=utterance, replay=replay)))
-
-    def _unlight(self) -> None:
-        if self._lit is not None:
-            self._command(EmitInLine(UplinkClosed(utterance=self._lit)))
-            self._lit = None
 
     # ── what must not be sent ──
 
@@ -418,7 +403,7 @@ class Uplink:
         if self.muted:
             return
         self.muted = True
-        self._command(PurgeAudio())
+        self._out.add(PurgeAudio())
         speaking = self._activity
         self._announce(
             lost
@@ -426,14 +411,14 @@ class Uplink:
             if speaking is None or lost.utterance != speaking.number
         )
         self.log.drop_audio()
-        if speaking is not None and self._connection is not None:
+        if speaking is not None and self.is_attached:
             end = speaking.end or UtteranceEnded(
                 speaking.number, now, speaking.audio_ms, EndReason.CUT
             )
             speaking.end = end
             self._deliver_activity(speaking, now)
         self._activity = None
-        self._unlight()
+        self._line.unlight()
 
     def unmute(self) -> None:
         """Allow speech again; what was going on meanwhile stays unheard."""
@@ -450,38 +435,12 @@ class Uplink:
         self._activity = None
         self._join_by_s = None
 
-    def expire(self, now: float) -> list[Item]:
-        """Announce what has become too old; return questions delivered but never answered."""
-        lost, given_up = self.outbox.expire(now, live=self._connection is not None)
-        self._announce(lost)
-        return given_up
-
-    def next_timer_s(self) -> float | None:
-        """Return when `pump` and `expire` should be called next, if ever."""
-        times = [self.outbox.next_expiry_s(live=self._connection is not None), self._join_by_s]
-        return min((at_s for at_s in times if at_s is not None), default=None)
-
     # ── the rest ──
 
     @property
     def idle(self) -> bool:
-        """Tell whether nothing is being said and nothing waits."""
+        """Return whether nothing is being said and nothing waits."""
         return self._activity is None and self.outbox.first_pending() is None
-
-    @property
-    def owes_an_answer(self) -> bool:
-        """Tell whether something was asked, delivered or not, that has no answer yet."""
-        return any(_asks(item) for item in self.outbox)
-
-    def holds(self, turn: int) -> bool:
-        """Tell whether the question of `turn` is still kept and can be asked again."""
-        return any(item.turn == turn and _asks(item) for item in self.outbox)
-
-    def renumber(self, before: int, after: int) -> None:
-        """Give a question a new turn number."""
-        for item in self.outbox:
-            if item.turn == before:
-                item.turn = after
 
     def _spoken(self) -> list[Utterance]:
         return [item for item in self.outbox if isinstance(item, Utterance)]
@@ -496,7 +455,7 @@ class Uplink:
     def _announce(self, losses: Iterable[Lost]) -> None:
         for lost in losses:
             self.lost_count += 1
-            self._emit(
+            self._out.emit(
                 SpeechLost(
                     utterance=lost.utterance,
                     speech_ms=lost.audio_ms,
@@ -507,14 +466,11 @@ class Uplink:
 
     def _tell_replay(self, utterances: int, audio_ms: float, way: str) -> None:
         self.replayed_count += utterances
-        assert self._connection is not None
-        self._emit(
-            Replayed(connection=self._connection, utterances=utterances, audio_ms=audio_ms, way=way)
+        connection = self._line.connection
+        assert connection is not None
+        self._out.emit(
+            Replayed(connection=connection, utterances=utterances, audio_ms=audio_ms, way=way)
         )
-
-
-def _asks(item: Item) -> bool:
-    return isinstance(item, Utterance) or item.asks
 
 
 def _starts(messages: list[Sent], utterance: int) -> bool:
