@@ -53,6 +53,7 @@ from agentd.service.journal import Journal
 from agentd.service.logbridge import crash_entry, install, install_loop_handler
 from agentd.service.notify import Heartbeat, Notifier
 from agentd.service.outlets import choose_outlet
+from agentd.service.peers import Access
 from agentd.service.reload import Reloader
 from agentd.service.sole import Place
 from agentd.service.statustext import status_sentence
@@ -176,15 +177,22 @@ class Daemon:
             evidence=self._evidence,
             sentence=lambda: status_sentence(self.status()),
         )
+        self._transcripts = Access(self._settings.control.transcripts_group)
         self._control = ControlServer(
             self._parts.control_path or runtime_directory(os.environ, Path.home()) / SOCKET_NAME,
             methods(self),
             clock=clock,
             emit=self.emit,
             status=self.status,
+            transcripts=self._transcripts,
         )
         self._presenter.observe(self._state_changed)
-        self._observers = [self._sound_hears, self._sounder.on_event, *self._parts.observers]
+        self._observers = [
+            self._sound_hears,
+            self._sounder.on_event,
+            self._control.watchers.on_event,
+            *self._parts.observers,
+        ]
         # Last: a pin that cannot be had is an event, which everything above may hear.
         self._use_lights(self._settings)
 
@@ -301,10 +309,11 @@ class Daemon:
     def _state_changed(self, change: Presentation) -> None:
         if change.after != change.before:
             self._heartbeat.refresh()
-            self._control.publish()
+            self._control.watchers.publish()
 
     def _deliver(self, value: e.Downlink) -> None:
         if isinstance(value, e.TranscriptText):
+            self._control.watchers.on_transcript(value)
             if self._parts.on_transcript:
                 self._parts.on_transcript(value)
         else:
@@ -423,6 +432,8 @@ class Daemon:
             self._use_switch(before, settings)
         if "network" in changed:
             await self._monitor.replace(self._make_monitor(settings))
+        if "control" in changed:
+            self._transcripts.use(settings.control.transcripts_group)
         if "log" in changed:
             self._journal.set_level(settings.log.level)
         self.emit(e.Reloaded(changed=", ".join(changed) or "nothing", how=how))

@@ -19,6 +19,8 @@ class Section(BaseModel):
 
 Gpio = Annotated[int, Field(ge=0, le=57)]  # BCM numbers of the header and compute modules
 Text = Annotated[str, Field(max_length=65_536)]
+# What useradd(8) takes for a name: 32 characters at most.
+Group = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")]
 # Tuples come from TOML arrays, integers are welcome where a float is meant.
 Real = Annotated[float, Field(strict=False)]
 
@@ -273,6 +275,21 @@ class Tools(Section):
     )
 
 
+class Control(Section):
+    """Who may do what over the control socket beyond the commands of the group agentd."""
+
+    tools_group: Group = Field(
+        "agentd-tools",
+        examples=["agentd-tools"],
+        description="system group whose members may offer functions to the model",
+    )
+    transcripts_group: Group = Field(
+        "agentd-transcripts",
+        examples=["agentd-transcripts"],
+        description="system group whose members may read what is said",
+    )
+
+
 class Log(Section):
     """What is told, and how."""
 
@@ -293,6 +310,7 @@ class Settings(Section):
     privacy: Privacy = Privacy()
     sounds: Sounds = Sounds()
     tools: Tools = Tools()
+    control: Control = Control()
     log: Log = Log()
 
     @property

@@ -13,25 +13,24 @@ import inspect
 import logging
 import os
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from agentd.clock import Clock
 from agentd.errors import AgentdError
 from agentd.events import Commanded, CommandRefused, ControlUnavailable, Emit
 from agentd.service import rpc
-from agentd.service.peers import Peer, control_group, may_command, peer_of
+from agentd.service.peers import GROUP, Access, Peer, group_id, may_command, peer_of
 from agentd.service.places import NoPlace, Places
+from agentd.service.stay import WRITE_S, Door, Stay
+from agentd.service.watchers import Watchers
 from agentd.text import safe_text
-from agentd.waiting import wait_for_event
 
 MAX_CLIENTS = 16
 MAX_LONG = 12  # requests that wait for something, at once: the other places are for short ones
 IDLE_S = 60.0
 HANDLER_S = 20.0
-WRITE_S = 5.0
-WATCH_S = 1.0  # at least this often a watcher gets the status, if it changed
-WATCH_MIN_S = 0.1  # and at most this often
+UNREAD_BYTES = 256 << 10  # of what was put for a client: one that leaves more does not read
 MODE = 0o660
 
 WATCH = "watch"
@@ -46,7 +45,10 @@ _log = logging.getLogger("agentd.control")
 
 
 class ControlServer:
-    """Serves `methods` on a Unix socket. `status` feeds the watchers of the method `watch`."""
+    """Serves `methods` on a Unix socket, and behind `doors` what lasts.
+
+    `status` is what watchers are shown; `transcripts` decides who may read what is said.
+    """
 
     def __init__(
         self,
@@ -57,23 +59,26 @@ class ControlServer:
         emit: Emit,
         status: Callable[[], object],
         permit: Callable[[Peer], bool] | None = None,
+        doors: Mapping[str, Door] | None = None,
+        transcripts: Access | None = None,
     ) -> None:
         self._path = path
-        self._methods = {**methods, WATCH: rpc.Method(lambda _params: status())}
         self._clock = clock
         self._emit = emit
-        self._status = status
-        self._group = control_group()
+        self.watchers = Watchers(
+            clock=clock, status=status, access=transcripts or Access(f"{GROUP}-transcripts")
+        )
+        self._doors = {**(doors or {}), WATCH: self.watchers.door()}
+        of_doors = {
+            name: rpc.Method(_nothing, door.params, door.changing)
+            for name, door in self._doors.items()
+        }
+        self._methods = {**methods, **of_doors}
+        self._group = group_id()
         self._permit = permit or (lambda peer: may_command(peer, group=self._group))
         self._places: Places[_Client] = Places(MAX_CLIENTS)
         self._long = 0
-        self._watchers: set[asyncio.Event] = set()
         self._bound: tuple[int, int] | None = None  # device and inode of our socket file
-
-    def publish(self) -> None:
-        """Tell watchers that the status has changed."""
-        for event in self._watchers:
-            event.set()
 
     async def run(self) -> None:
         """Serve until cancelled; a socket that cannot be opened is told, and that is all."""
@@ -174,7 +179,7 @@ class ControlServer:
         """Take back the place of a client that has gone."""
         self._places.leave(client)
 
-    async def serve(self, client: _Client, line: bytes, peer: Peer) -> tuple[bytes, bool]:
+    async def serve(self, client: _Client, line: bytes, peer: Peer) -> tuple[bytes, Stay | None]:
         """Answer a line of a client, who keeps its place meanwhile."""
         self._places.begin(client)
         try:
@@ -182,22 +187,34 @@ class ControlServer:
         finally:
             self._places.end(client)
 
-    async def answer(self, line: bytes, peer: Peer) -> tuple[bytes, bool]:
-        """Return the answer to `line` (empty for none) and whether the client now watches."""
+    async def answer(self, line: bytes, peer: Peer) -> tuple[bytes, Stay | None]:
+        """Return the answer to `line` (empty for none), and what the connection is from then on.
+
+        Whoever gets a `Stay` closes it.
+        """
         try:
             request = rpc.parse(line)
         except rpc.RpcError as failure:
-            return rpc.error(failure), False
+            return rpc.error(failure), None
+        stay = None
         try:
             method = rpc.find(self._methods, request)
             if method.changing:
                 self._emit(Commanded(method=request.method, uid=peer.uid, pid=peer.pid))
-            answer = rpc.result(request.id, await self._call(method, request))
+            if request.method in self._doors:
+                stay = self._open(request, peer)
+                answer = rpc.result(request.id, stay.result) if stay else b""
+            else:
+                answer = rpc.result(request.id, await self._call(method, request))
         except rpc.RpcError as failure:
             answer = rpc.error(failure)
+        return (b"" if request.notification else answer), stay
+
+    def _open(self, request: rpc.Request, peer: Peer) -> Stay | None:
         if request.notification:
-            return b"", False
-        return answer, request.method == WATCH
+            return None  # nobody waits for what would come
+        with _translated(request):
+            return self._doors[request.method].open(request.params, peer)
 
     async def _call(self, method: rpc.Method, request: rpc.Request) -> object:
         if not inspect.iscoroutinefunction(method.handler):
@@ -209,23 +226,6 @@ class ControlServer:
             return await _call(method, request)
         finally:
             self._long -= 1
-
-    async def watch(self, send: Callable[[bytes], Awaitable[None]]) -> None:
-        """Send the status whenever it changed, until cancelled."""
-        changed = asyncio.Event()
-        self._watchers.add(changed)
-        last = b""
-        try:
-            while True:
-                now = rpc.notification("status", self._status())
-                if now != last:
-                    last = now
-                    await send(now)
-                await self._clock.sleep(WATCH_MIN_S)
-                await wait_for_event(changed, self._clock, WATCH_S - WATCH_MIN_S)
-                changed.clear()
-        finally:
-            self._watchers.discard(changed)
 
 
 class _Client:
@@ -246,15 +246,19 @@ class _Client:
     async def run(self) -> None:
         try:
             peer = self._server.admit(self, self._socket)
-            while line := await self._line():
-                answer, watches = await self._server.serve(self, line, peer)
-                if answer:
-                    await self._send(answer)
-                if watches:
-                    await self._watch()
-                    return
+            while line := await self._next_request():
+                answer, stay = await self._server.serve(self, line, peer)
+                try:
+                    if answer:
+                        await self.send(answer, WRITE_S)
+                    if stay is not None:
+                        await self._stay(stay)
+                        return
+                finally:
+                    if stay is not None:
+                        stay.close()
         except rpc.RpcError as failure:
-            await self._send(rpc.error(failure))
+            await self.send(rpc.error(failure), WRITE_S)
         finally:
             self._server.release(self)
 
@@ -263,44 +267,57 @@ class _Client:
         self._writer.write(rpc.error(rpc.RpcError(rpc.BUSY, DISPLACED)))
         self._writer.transport.abort()
 
-    async def _line(self) -> bytes:
-        """Return the next line that is not blank, or nothing at the end."""
+    async def _stay(self, stay: Stay) -> None:
+        if stay.own_place:
+            self._server.release(self)
+        await stay.run(self)
+
+    async def _next_request(self) -> bytes:
         async with asyncio.timeout(IDLE_S):
-            while True:
-                try:
-                    line = await self._reader.readline()
-                except ValueError:
-                    message = f"a line is at most {rpc.MAX_LINE_BYTES} bytes"
-                    raise rpc.RpcError(rpc.INVALID_REQUEST, message) from None
-                if not line or line.strip():
-                    return line
+            return await self.receive()
 
-    async def _send(self, data: bytes) -> None:
+    async def receive(self) -> bytes:
+        """Return the next line that is not blank, or nothing at the end."""
+        while True:
+            try:
+                line = await self._reader.readline()
+            except ValueError:
+                message = f"a line is at most {rpc.MAX_LINE_BYTES} bytes"
+                raise rpc.RpcError(rpc.INVALID_REQUEST, message) from None
+            if not line or line.strip():
+                return line
+
+    async def hung_up(self) -> None:
+        """Return as soon as the client says anything or goes away."""
+        # Killed with words of ours unread, a client leaves a reset instead of an end.
+        with contextlib.suppress(OSError):
+            await self._reader.read(1)
+
+    async def send(self, data: bytes, within_s: float | None = None) -> None:
+        """Send; hang up on a client that has not read within the time, if there is one."""
         self._writer.write(data)
-        async with asyncio.timeout(WRITE_S):
-            await self._writer.drain()
-
-    async def _watch(self) -> None:
-        """Send status until the client says anything or goes away."""
-        async with asyncio.TaskGroup() as both:
-            sender = both.create_task(self._send_status())
-            # Killed with words of ours unread, a client leaves a reset instead of an end.
-            with contextlib.suppress(OSError):
-                await self._reader.read(1)
-            sender.cancel()
-
-    async def _send_status(self) -> None:
         try:
-            await self._server.watch(self._send)
-        except (OSError, TimeoutError):
-            self._writer.transport.abort()  # which ends the reading beside us
+            async with asyncio.timeout(within_s):
+                await self._writer.drain()
+        except TimeoutError:
+            self._writer.transport.abort()
+            raise
+
+    def put(self, data: bytes) -> bool:
+        """Send without waiting; return whether the client reads what it is sent."""
+        self._writer.write(data)
+        return self._writer.transport.get_write_buffer_size() <= UNREAD_BYTES
 
 
-async def _call(method: rpc.Method, request: rpc.Request) -> object:
+def _nothing(_params: rpc.Params) -> None:
+    """Stand for the handler of a door."""
+
+
+@contextlib.contextmanager
+def _translated(request: rpc.Request) -> Iterator[None]:
+    """Make an error answer of whatever goes wrong in a handler."""
     try:
-        async with asyncio.timeout(HANDLER_S):
-            value = method.handler(request.params)
-            return await value if inspect.isawaitable(value) else value
+        yield
     except rpc.RpcError as failure:
         raise rpc.RpcError(failure.code, failure.message, request.id) from None
     except TimeoutError:
@@ -312,3 +329,10 @@ async def _call(method: rpc.Method, request: rpc.Request) -> object:
         _log.error("method %s failed", request.method, exc_info=error)
         message = f"internal error ({type(error).__name__}); see `journalctl -u agentd`"
         raise rpc.RpcError(rpc.INTERNAL_ERROR, message, request.id) from None
+
+
+async def _call(method: rpc.Method, request: rpc.Request) -> object:
+    with _translated(request):
+        async with asyncio.timeout(HANDLER_S):
+            value = method.handler(request.params)
+            return await value if inspect.isawaitable(value) else value

@@ -35,15 +35,44 @@ def peer_of(sock: socket.socket) -> Peer:
     return Peer(pid, uid, frozenset((gid, *groups)))
 
 
-def control_group() -> int | None:
-    """Return the id of the group whose members may command the daemon, if it exists."""
+def group_id(name: str = GROUP) -> int | None:
+    """Return the id of a group, if it exists; by default of those who may command the daemon."""
     try:
-        return grp.getgrnam(GROUP).gr_gid
-    except KeyError:
+        return grp.getgrnam(name).gr_gid
+    except (KeyError, OSError, ValueError):  # ValueError: a name that no group can have
         return None
 
 
 def may_command(peer: Peer, *, own_uid: int | None = None, group: int | None = None) -> bool:
-    """Say whether `peer` is root, the daemon's own user, or a member of `group`."""
+    """Return whether `peer` is root, the daemon's own user, or a member of `group`."""
     own = os.geteuid() if own_uid is None else own_uid
     return peer.uid in (0, own) or (group is not None and group in peer.groups)
+
+
+class Access:
+    """Who may do what takes a group of its own; besides root and the daemon's own user.
+
+    The group is looked up when it is named, not when somebody knocks: a name service may be slow.
+    """
+
+    def __init__(self, group: str) -> None:
+        self.use(group)
+
+    def use(self, group: str) -> None:
+        """Take another group; one that does not exist has no members."""
+        self.group = group
+        self._id = group_id(group)
+
+    def may(self, peer: Peer) -> bool:
+        """Return whether `peer` is a member, root or the daemon's own user."""
+        return may_command(peer, group=self._id)
+
+    def refusal(self, what: str) -> str:
+        """Return what is said to those who may not, with what to do about it."""
+        if self._id is None:
+            make = f"sudo groupadd --system {self.group}, sudo usermod -aG {self.group} USER, "
+            return f"not permitted to {what}: there is no group {self.group} ({make}then reload)"
+        return (
+            f"not permitted to {what}: be root, or a member of the group {self.group} "
+            f"(sudo usermod -aG {self.group} USER, then log in again)"
+        )

@@ -56,10 +56,10 @@ class Request:
 class Param:
     """What one parameter of a method may be."""
 
-    kind: type[str | int | float | bool]
+    kind: type[str | int | float | bool | list[Any]]
     required: bool = True
     low: float = -math.inf
-    high: float = math.inf  # of a number, or of the length of a text
+    high: float = math.inf  # of a number, or of the length of a text or list
     choices: tuple[str, ...] = ()
 
     def problem(self, value: object) -> str | None:
@@ -68,9 +68,10 @@ class Param:
             return f"must be {_KINDS[self.kind]}"
         if self.choices and value not in self.choices:
             return f"must be one of {', '.join(self.choices)}"
-        size = len(value) if isinstance(value, str) else value
+        has_length = isinstance(value, str | list)
+        size = len(value) if isinstance(value, str | list) else value
         if not isinstance(value, bool) and not self.low <= size <= self.high:  # type: ignore[operator]
-            what = "length must be" if isinstance(value, str) else "must be"
+            what = "length must be" if has_length else "must be"
             return f"{what} {self.low:g} to {self.high:g}"
         return None
 
@@ -86,6 +87,7 @@ _KINDS: Mapping[type, str] = {
     int: "a whole number",
     float: "a number",
     bool: "true or false",
+    list: "a list",
 }
 
 

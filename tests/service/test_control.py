@@ -376,7 +376,7 @@ def test_the_groups_of_a_peer_are_those_of_its_process() -> None:
         expected = grp.getgrnam("agentd").gr_gid
     except KeyError:
         expected = None
-    assert peers.control_group() == expected
+    assert peers.group_id() == expected
 
 
 def test_the_socket_is_for_owner_and_group_and_goes_with_the_daemon(tmp_path: Path) -> None:
@@ -582,10 +582,10 @@ def test_a_watcher_sees_each_change(tmp_path: Path) -> None:
             task = asyncio.create_task(asyncio.to_thread(watch))
             for volume in (70, 40, 10):
                 daemon.volume = volume
-                daemon.server.publish()
+                daemon.server.watchers.publish()
                 await until(lambda: seen[-1:] == [daemon.volume])
         await task
-        assert not daemon.server._watchers
+        assert not daemon.server.watchers.count
         return seen
 
     assert asyncio.run(scenario()) == [70, 40, 10]
@@ -601,11 +601,11 @@ def test_a_watcher_that_is_killed_leaves_no_trace(
             with socket.socket(socket.AF_UNIX) as watcher:
                 watcher.connect(str(daemon.path))
                 watcher.sendall(b'{"jsonrpc":"2.0","id":1,"method":"watch"}\n')
-                await until(lambda: bool(daemon.server._watchers))
+                await until(lambda: bool(daemon.server.watchers.count))
                 # The answer and the first status wait to be read, and never are.
                 await asyncio.to_thread(watcher.recv, 1)
             await until(lambda: not len(daemon.server._places))
-            assert not daemon.server._watchers
+            assert not daemon.server.watchers.count
 
     asyncio.run(main())
     assert caplog.text == ""
@@ -622,7 +622,7 @@ def test_watching_ends_when_the_watcher_leaves(tmp_path: Path) -> None:
             await reader.readline()
             writer.close()
             await until(lambda: len(daemon.server._places) == 0)
-            assert not daemon.server._watchers
+            assert not daemon.server.watchers.count
 
     asyncio.run(scenario())
 
