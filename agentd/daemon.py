@@ -178,13 +178,17 @@ class Daemon:
             sentence=lambda: status_sentence(self.status()),
         )
         self._transcripts = Access(self._settings.control.transcripts_group)
+        control = (
+            self._parts.control_path or runtime_directory(os.environ, Path.home()) / SOCKET_NAME
+        )
         self._control = ControlServer(
-            self._parts.control_path or runtime_directory(os.environ, Path.home()) / SOCKET_NAME,
+            control,
             methods(self),
             clock=clock,
             emit=self.emit,
             status=self.status,
             transcripts=self._transcripts,
+            doors_at=control.parent.with_name(f"{control.parent.name}-doors"),
         )
         self._presenter.observe(self._state_changed)
         self._observers = [

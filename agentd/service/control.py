@@ -13,7 +13,7 @@ import inspect
 import logging
 import os
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from agentd.clock import Clock
@@ -25,6 +25,7 @@ from agentd.service.places import NoPlace, Places
 from agentd.service.stay import WRITE_S, Door, Stay
 from agentd.service.watchers import Watchers
 from agentd.text import safe_text
+from agentd.waiting import end
 
 MAX_CLIENTS = 16
 MAX_LONG = 12  # requests that wait for something, at once: the other places are for short ones
@@ -47,7 +48,9 @@ _log = logging.getLogger("agentd.control")
 class ControlServer:
     """Serves `methods` on a Unix socket, and behind `doors` what lasts.
 
-    `status` is what watchers are shown; `transcripts` decides who may read what is said.
+    `status` is what watchers are shown; `transcripts` decides who may read what is said. `guests`
+    are groups that may not command; each is served at a socket of its own too where `doors_at` has
+    a folder with its name.
     """
 
     def __init__(
@@ -61,16 +64,19 @@ class ControlServer:
         permit: Callable[[Peer], bool] | None = None,
         doors: Mapping[str, Door] | None = None,
         transcripts: Access | None = None,
+        guests: Sequence[Access] = (),
+        doors_at: Path | None = None,
     ) -> None:
         self._path = path
         self._clock = clock
         self._emit = emit
-        self.watchers = Watchers(
-            clock=clock, status=status, access=transcripts or Access(f"{GROUP}-transcripts")
-        )
+        transcripts = transcripts or Access(f"{GROUP}-transcripts")
+        self._guests = (*guests, transcripts)
+        self._doors_at = doors_at
+        self.watchers = Watchers(clock=clock, status=status, access=transcripts)
         self._doors = {**(doors or {}), WATCH: self.watchers.door()}
         of_doors = {
-            name: rpc.Method(_nothing, door.params, door.changing)
+            name: rpc.Method(_nothing, door.params, door.changing, for_guests=True)
             for name, door in self._doors.items()
         }
         self._methods = {**methods, **of_doors}
@@ -78,65 +84,72 @@ class ControlServer:
         self._permit = permit or (lambda peer: may_command(peer, group=self._group))
         self._places: Places[_Client] = Places(MAX_CLIENTS)
         self._long = 0
-        self._bound: tuple[int, int] | None = None  # device and inode of our socket file
+        self.bound: set[Path] = set()  # the sockets at which we listen now
 
     async def run(self) -> None:
-        """Serve until cancelled; a socket that cannot be opened is told, and that is all."""
+        """Serve until cancelled; a socket that cannot be opened is reported, and that is all."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._serve_at(self._path, tasks))
+            if self._doors_at is not None:
+                for access in self._guests:
+                    tasks.create_task(self._serve_guests(access, self._doors_at, tasks))
+
+    async def _serve_guests(
+        self, access: Access, doors_at: Path, clients: asyncio.TaskGroup
+    ) -> None:
+        """Serve a group at its own socket, and another group when it changes."""
+        while True:
+            access.changed.clear()
+            listening = clients.create_task(self._guests_listener(access.group, doors_at, clients))
+            await access.changed.wait()
+            await end(listening)
+
+    async def _guests_listener(
+        self, group: str, doors_at: Path, clients: asyncio.TaskGroup
+    ) -> None:
+        folder = doors_at / group
+        if folder.is_dir():
+            await self._serve_at(folder / self._path.name, clients, came_as=group)
+
+    async def _serve_at(self, path: Path, clients: asyncio.TaskGroup, came_as: str = "") -> None:
         try:
-            listener = self._listen()
+            listener, bound = self._listen(path, own_group=not came_as)
         except OSError as error:
-            cause = f"{self._path}: {error.strerror or error}"
+            cause = f"{path}: {error.strerror or error}"
             remedy = "Check the directory, or stop the other agentd"
             self._emit(ControlUnavailable(cause=cause, remedy=remedy))
             return
+        self.bound.add(path)
         try:
             with listener:
-                async with asyncio.TaskGroup() as clients:
-                    await self._accept(listener, clients)
+                await self._accept(listener, clients, came_as)
         finally:
-            self._remove()
+            self.bound.discard(path)
+            _remove(path, bound)
 
-    def _listen(self) -> socket.socket:
-        self._path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-        self._clear_way()
+    def _listen(self, path: Path, *, own_group: bool) -> tuple[socket.socket, tuple[int, int]]:
+        """Return a listener, and device and inode of its file."""
+        if own_group:
+            path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+        _clear_way(path)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
             listener.setblocking(False)
-            listener.bind(str(self._path))
-            self._path.chmod(MODE)
-            if self._group is not None:
+            listener.bind(str(path))
+            path.chmod(MODE)
+            if own_group and self._group is not None:  # else the folder's, by its setgid bit
                 with contextlib.suppress(OSError):  # only root and members can give it away
-                    os.chown(self._path, -1, self._group)
+                    os.chown(path, -1, self._group)
             listener.listen(MAX_CLIENTS)
         except OSError:
             listener.close()
             raise
-        file = self._path.stat()
-        self._bound = (file.st_dev, file.st_ino)
-        return listener
+        file = path.stat()
+        return listener, (file.st_dev, file.st_ino)
 
-    def _clear_way(self) -> None:
-        """Remove the socket of a daemon that died; raise if one lives."""
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
-            try:
-                probe.connect(str(self._path))
-            except FileNotFoundError:
-                return
-            except ConnectionRefusedError:
-                self._path.unlink(missing_ok=True)
-                return
-            except BlockingIOError:
-                pass  # its queue is full: it lives
-        raise OSError(errno.EADDRINUSE, "another agentd is running here")
-
-    def _remove(self) -> None:
-        # Only our own: a successor may have taken the place already.
-        with contextlib.suppress(OSError):
-            file = self._path.stat()
-            if (file.st_dev, file.st_ino) == self._bound:
-                self._path.unlink()
-
-    async def _accept(self, listener: socket.socket, clients: asyncio.TaskGroup) -> None:
+    async def _accept(
+        self, listener: socket.socket, clients: asyncio.TaskGroup, came_as: str
+    ) -> None:
         loop = asyncio.get_running_loop()
         while True:
             try:
@@ -145,13 +158,13 @@ class ControlServer:
                 await self._clock.sleep(1.0)
                 continue
             sock.setblocking(False)
-            clients.create_task(self._serve(sock))
+            clients.create_task(self._serve(sock, came_as))
 
-    async def _serve(self, sock: socket.socket) -> None:
+    async def _serve(self, sock: socket.socket, came_as: str) -> None:
         try:
             reader, writer = await asyncio.open_unix_connection(sock=sock, limit=rpc.MAX_LINE_BYTES)
             try:
-                await _Client(self, sock, reader, writer).run()
+                await _Client(self, reader, writer).run(peer_of(sock, came_as))
             finally:
                 writer.transport.abort()
         except (OSError, TimeoutError):
@@ -161,10 +174,9 @@ class ControlServer:
         finally:
             sock.close()
 
-    def admit(self, client: _Client, sock: socket.socket) -> Peer:
-        """Give a place to who knocks and return who it is; raise `RpcError` if they get none."""
-        peer = peer_of(sock)
-        if not self._permit(peer):
+    def admit(self, client: _Client, peer: Peer) -> None:
+        """Give a place to who knocks; raise `RpcError` if they get none."""
+        if not self._permit(peer) and not any(guests.may(peer) for guests in self._guests):
             self._emit(CommandRefused(uid=peer.uid, pid=peer.pid, cause="not in group agentd"))
             raise rpc.RpcError(rpc.NOT_PERMITTED, NOT_PERMITTED)
         try:
@@ -173,7 +185,6 @@ class ControlServer:
             raise rpc.RpcError(rpc.BUSY, TOO_MANY) from None
         if displaced is not None:
             displaced.send_away()
-        return peer
 
     def release(self, client: _Client) -> None:
         """Take back the place of a client that has gone."""
@@ -199,6 +210,8 @@ class ControlServer:
         stay = None
         try:
             method = rpc.find(self._methods, request)
+            if not method.for_guests:
+                self._check_may_command(request, peer)
             if method.changing:
                 self._emit(Commanded(method=request.method, uid=peer.uid, pid=peer.pid))
             if request.method in self._doors:
@@ -209,6 +222,12 @@ class ControlServer:
         except rpc.RpcError as failure:
             answer = rpc.error(failure)
         return (b"" if request.notification else answer), stay
+
+    def _check_may_command(self, request: rpc.Request, peer: Peer) -> None:
+        if not self._permit(peer):
+            cause = f"{request.method} is not for guests"
+            self._emit(CommandRefused(uid=peer.uid, pid=peer.pid, cause=cause))
+            raise rpc.RpcError(rpc.NOT_PERMITTED, NOT_PERMITTED, request.id)
 
     def _open(self, request: rpc.Request, peer: Peer) -> Stay | None:
         if request.notification:
@@ -228,24 +247,45 @@ class ControlServer:
             self._long -= 1
 
 
+def _clear_way(path: Path) -> None:
+    """Remove the socket of a daemon that died; raise if one lives."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
+        try:
+            probe.connect(str(path))
+        except FileNotFoundError:
+            return
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+            return
+        except BlockingIOError:
+            pass  # its queue is full: it lives
+    raise OSError(errno.EADDRINUSE, "another agentd is running here")
+
+
+def _remove(path: Path, bound: tuple[int, int]) -> None:
+    # Only our own: a successor may have taken the place already.
+    with contextlib.suppress(OSError):
+        file = path.stat()
+        if (file.st_dev, file.st_ino) == bound:
+            path.unlink()
+
+
 class _Client:
     """One connection: a line in, a line out, until it ends or is too slow."""
 
     def __init__(
         self,
         server: ControlServer,
-        sock: socket.socket,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> None:
         self._server = server
-        self._socket = sock
         self._reader = reader
         self._writer = writer
 
-    async def run(self) -> None:
+    async def run(self, peer: Peer) -> None:
         try:
-            peer = self._server.admit(self, self._socket)
+            self._server.admit(self, peer)
             while line := await self._next_request():
                 answer, stay = await self._server.serve(self, line, peer)
                 try:

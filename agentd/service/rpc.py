@@ -93,11 +93,15 @@ _KINDS: Mapping[type, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """What can be called: its handler, its parameters, and whether it changes anything."""
+    """What can be called: its handler, its parameters, and whether it changes anything.
+
+    With `for_guests` also by members of a group that may not command.
+    """
 
     handler: Handler
     params: Mapping[str, Param] = field(default_factory=dict)
     changing: bool = False
+    for_guests: bool = False
 
 
 def parse(line: bytes) -> Request:

@@ -94,7 +94,7 @@ class Daemon:
     async def running(self) -> AsyncIterator["Daemon"]:
         task = asyncio.create_task(self.server.run())
         try:
-            await until(lambda: self.server._bound is not None or task.done())
+            await until(lambda: bool(self.server.bound) or task.done())
             yield self
         finally:
             task.cancel()

@@ -114,19 +114,30 @@ def test_the_user_and_its_groups_are_made(tmp_path: Path) -> None:
     groups = (tmp_path / "etc/group").read_text()
     assert re.search(r"^audio:x:29:agentd$", groups, re.MULTILINE)
     assert re.search(r"^gpio:x:\d+:agentd$", groups, re.MULTILINE)
+    assert re.search(r"^agentd-tools:x:\d+:$", groups, re.MULTILINE)
+    assert re.search(r"^agentd-transcripts:x:\d+:$", groups, re.MULTILINE)
     assert ":/var/lib/agentd:/usr/sbin/nologin" in (tmp_path / "etc/passwd").read_text()
 
 
-def test_the_directories_of_secrets_are_private(tmp_path: Path) -> None:
-    """systemd-tmpfiles makes them 0700."""
+def test_directories_are_for_those_who_need_them(tmp_path: Path) -> None:
+    """systemd-tmpfiles makes those of secrets 0700, and those of groups enterable by them alone."""
     if shutil.which("systemd-tmpfiles") is None:
         pytest.skip("systemd-tmpfiles is not installed (systemd)")
-    subprocess.run(
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/passwd").write_text("root:x:0:0::/root:/bin/sh\nagentd:x:901:901::/:/bin/sh\n")
+    groups = "root:x:0:\nagentd:x:901:\nagentd-tools:x:902:\nagentd-transcripts:x:903:\n"
+    (tmp_path / "etc/group").write_text(groups)
+    done = subprocess.run(
         ["systemd-tmpfiles", f"--root={tmp_path}", "--create", SYSTEMD / "agentd.tmpfiles"],
-        check=True,
         capture_output=True,
+        text=True,
+        check=False,
     )
+    assert done.returncode == 0, done.stderr
     assert (tmp_path / "etc/credstore").stat().st_mode & 0o777 == 0o700
+    for group, number in (("agentd-tools", 902), ("agentd-transcripts", 903)):
+        folder = (tmp_path / "run/agentd-doors" / group).stat()
+        assert (folder.st_uid, folder.st_gid, folder.st_mode & 0o7777) == (901, number, 0o2750)
 
 
 def test_no_python_module_hides_in_the_folder() -> None:
