@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import json
 import os
-from collections.abc import AsyncIterator
+import tempfile
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -269,19 +270,26 @@ def test_a_group_that_is_not_there_is_named_with_how_to_make_it() -> None:
     assert "groupadd" not in access.refusal("offer functions")
 
 
-def test_a_group_has_a_socket_of_its_own_for_its_members(tmp_path: Path) -> None:
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A folder with a path so short that a socket far below it can have a name (unix(7))."""
+    with tempfile.TemporaryDirectory(prefix="doors-") as folder:
+        yield Path(folder)
+
+
+def test_a_group_has_a_socket_of_its_own_for_its_members(short_path: Path) -> None:
     """In a user namespace groups have no names; who can reach a folder of theirs is a member.
 
     Such a guest may watch, and read what is said, but commands nothing. Another group in the
     settings is another folder.
     """
-    doors = tmp_path / "doors"
+    doors = short_path / "doors"
     for group in ("agentd-transcripts", "others"):
         (doors / group).mkdir(parents=True)
     emitted: list[Event] = []
     access = OnlyThrough("agentd-transcripts")
     server = ControlServer(
-        tmp_path / "control.sock",
+        short_path / "control.sock",
         {"mute": rpc.Method(lambda _params: "muted", changing=True)},
         clock=SystemClock(),
         emit=emitted.append,
