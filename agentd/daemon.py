@@ -256,7 +256,7 @@ class Daemon:
         loop.add_signal_handler(signal.SIGHUP, self._reloader.ask)
 
     async def _become_ready(self) -> None:
-        """Tell systemd once the microphone works or its absence has been told."""
+        """Notify systemd once the microphone works, is reported missing, or is closed by a mute."""
         if not self._mute.muted:
             await self._microphone_told.wait()
         live = self._settings.live
@@ -278,7 +278,7 @@ class Daemon:
         self._journal(event)
         self._turns = self._turns.after(event)
         self._network = self._network.after(event)
-        if isinstance(event, e.CaptureBack | e.CaptureLost):
+        if isinstance(event, e.CaptureBack | e.CaptureLost | e.Muted):
             self._microphone_told.set()
         if isinstance(event, e.SessionFresh | e.Resumed | e.Disconnected):
             self._dialled.set()

@@ -263,6 +263,20 @@ def test_muted_while_the_old_one_closes_the_new_one_stays_closed() -> None:
     run_virtually(main())
 
 
+def test_muted_while_the_first_one_opens_the_service_is_ready_all_the_same() -> None:
+    """A closed microphone reports neither frames nor a loss; systemd would wait 120 s and kill."""
+
+    async def main() -> None:
+        async with house(opening_s=3.0) as found:
+            await asyncio.sleep(1.0)
+            assert not any(isinstance(event, e.Ready) for event in found.events)
+            found.do("mute", 0)
+            await asyncio.sleep(SETTLED_S)
+            assert any(isinstance(event, e.Ready) for event in found.events)
+
+    run_virtually(main())
+
+
 def test_unmuted_before_the_device_is_closed_it_opens_again() -> None:
     """Mute and unmute within the time that a device takes to close leave a device that hears."""
 
