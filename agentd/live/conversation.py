@@ -33,6 +33,7 @@ from agentd.live.messages import (
     Content,
     ContextUpdate,
     FunctionCall,
+    ResumptionUpdate,
     ServerMessage,
     ToolResponse,
     ToolsUpdate,
@@ -57,6 +58,7 @@ from agentd.live.turns import (
 from agentd.live.uplink import Uplink, UplinkSettings, ring_bytes
 from agentd.live.usage import Usage
 
+HANDLE_S = 5.0  # the handle after a turn comes a moment behind its end, or not at all
 LOOK_AGAIN_S = 5.0  # whether a question that is still being sent gets on
 UNKNOWN_KINDS = 16  # that are told; a peer may invent more
 TOO_MANY = "refused: too many texts wait for a connection"
@@ -115,6 +117,7 @@ class Conversation:
         self._unknown_kinds: set[str] = set()
         self._under_way = ((0, 0), 0)  # turn, connection; its bytes unsent at the last look
         self._look_again_s = 0.0
+        self._quiet_since_s: float | None = None
         self._handlers: dict[type, Callable[[Any], None]] = {
             c.Start: self._start,
             events.UtteranceStarted: self._hear,
@@ -166,16 +169,33 @@ class Conversation:
         self._uplink.held = self._caps.hold_audio_during_calls and self._calls.blocking
         self._send_instruction()
         self._uplink.tick(now)
+        if self._turns.is_open:
+            self._memory.fall_behind()
         if not (self._turns.quiet and self._uplink.idle):
             self._supervisor.last_activity_s = now
+            self._quiet_since_s = None
         elif not self._calls.pending and self._memory.resumable:
-            self._supervisor.quiet()
+            self._leave_if_wanted()
         self._out.due_by("outbox", self._uplink.deadline())
         self._out.due_by("turn", self._turns.deadline_s())
         self._out.due_by("reply", self._reply_deadline_s())
         self._out.due_by("release", self._supervisor.release_at_s())
         self._out.due_by("consent", self._consent.lapses_s)
         self._out.due_by("retention", self._memory.expires_at_s)
+
+    def _leave_if_wanted(self) -> None:
+        """Use a quiet moment to leave, but give the handle of the turn before time to come.
+
+        It follows `turnComplete` in a frame of its own. Gemini 3.8 also sends one as the turn
+        begins, which is no word that the turn is over: what it leads to is the turn before.
+        """
+        if self._quiet_since_s is None:
+            self._quiet_since_s = self._out.now
+        leave_at_s = self._quiet_since_s + HANDLE_S
+        if not self._memory.is_behind or leave_at_s <= self._out.now:
+            self._supervisor.quiet()
+        elif self._supervisor.state is State.LEAVING:
+            self._out.due_by("handle", leave_at_s)
 
     def _reply_deadline_s(self) -> float | None:
         """Return when the awaited answer is given up; a tool at work is not the service's fault.
@@ -214,6 +234,7 @@ class Conversation:
         self._instruction_due = False  # the setup has carried it
         self._uplink.configure(self._uplink_settings())
         self._give(self._calls.connected(self._outbox.questions()))
+        self._memory.catch_up()
         choice = connection.choice
         first = None
         if choice.rung is Rung.RESTORE:
@@ -269,19 +290,26 @@ class Conversation:
         if message.tokens is not None:
             self._usage.add(message.tokens)
         if message.resumption is not None:
-            position = self._uplink.log.position(message.resumption.consumed_index)
-            self._memory.offer(
-                message.resumption,
-                position if self._transparent else None,
-                None if connection.proved else connection.choice.handle,
-            )
-            self._uplink.log.forget_until(self._memory.consumed or 0)
+            self._offered(message.resumption, connection)
         self._tools(message, self._turns.received(message, self._out.now))
+        if message.turn_complete:
+            self._memory.fall_behind()
         connection.spoke = connection.spoke or bool(message.audio)
         if connection.spoke and (message.generation_complete or message.turn_complete):
             self._supervisor.proved(connection)
         if message.go_away_s is not None:
             self._supervisor.go_away(connection, message.go_away_s)
+
+    def _offered(self, update: ResumptionUpdate, connection: ConnectionRecord) -> None:
+        position = self._uplink.log.position(update.consumed_index)
+        self._memory.offer(
+            update,
+            position if self._transparent else None,
+            None if connection.proved else connection.choice.handle,
+        )
+        self._uplink.log.forget_until(self._memory.consumed or 0)
+        if self._memory.ladder.resumable and not self._turns.is_open:
+            self._memory.catch_up()
 
     def _bad_frame(self, problem: str) -> None:
         self._bad_frames += 1

@@ -46,6 +46,7 @@ class Memory:
         self._settings = settings
         self._identity = identity(settings, endpoint)
         self._out = out
+        self._lags = False  # something was said that the newest handle may not lead to
         self._spoken_instruction: str | None = None  # in place of the configured one
         self._refusals = 0  # of the restored conversation, over restarts
 
@@ -149,13 +150,30 @@ class Memory:
 
     @property
     def resumable(self) -> bool:
-        """Tell whether leaving now would lose nothing.
+        """Return whether the service can be left, as far as its last update says.
 
-        The newest handle is up to date, or there is none that the next connection could use.
+        It says so, or there is no handle that the next connection could use.
         """
         newest = self.ladder.newest
         usable = newest is not None and newest.identity == self._identity
         return self.ladder.resumable or not usable
+
+    @property
+    def is_behind(self) -> bool:
+        """Return whether a handle is still to come that leads to more than the newest one.
+
+        A handle of another identity leads nowhere, and so will the next one.
+        """
+        newest = self.ladder.newest
+        return self._lags and (newest is None or newest.identity == self._identity)
+
+    def fall_behind(self) -> None:
+        """Note that a turn is under way, or just over: no handle so far leads to its end."""
+        self._lags = True
+
+    def catch_up(self) -> None:
+        """Note that the newest handle came with no turn open, or that a connection begins."""
+        self._lags = False
 
     @property
     def consumed(self) -> int | None:

@@ -665,6 +665,11 @@ class Turns:
         return self.current is not None and self.current.telling
 
     @property
+    def is_open(self) -> bool:
+        """Return whether the user speaks, or the service has not closed what it was asked."""
+        return self.speaking is not None or self.current is not None
+
+    @property
     def quiet(self) -> bool:
         """Return whether nobody speaks and nothing is awaited."""
         expected = self._expected_until_s is not None

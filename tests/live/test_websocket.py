@@ -1,11 +1,15 @@
-"""The WebSocket under the SDK: what a peer may make us keep and do, byte by byte."""
+"""The WebSocket under the SDK: what a peer may make us keep and do, byte by byte.
+
+On virtual time: however long this machine takes, no second passes while there is something to do.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
-from collections.abc import Callable
-from typing import cast
+from collections.abc import Callable, Coroutine
+from typing import Any, cast
 
 import pytest
 from websockets.client import ClientProtocol
@@ -21,15 +25,26 @@ from agentd.live.google.websocket import (
     EARLY_BYTES,
     EARLY_FRAMES,
     FRAMES_AT_ONCE,
+    MAX_FRAMES_PER_S,
     SLICE_BYTES,
     UNREAD_PONGS,
     LiveWebSocket,
 )
-from tests.live.device import on_loop
+from tests.virtual import run_virtually
 
 SETUP = b'{"setupComplete": {}}'
 EMPTY = b"{}"
 SMALLEST = 2 + len(EMPTY)  # of a frame from a server: two bytes of head
+
+
+def on_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Run an async test to its end; what waits for ever fails."""
+
+    @functools.wraps(test)
+    def run(*args: Any, **kwargs: Any) -> None:
+        run_virtually(test(*args, **kwargs))
+
+    return run
 
 
 class FakeTransport(asyncio.Transport):
@@ -240,6 +255,19 @@ async def drain(socket: LiveWebSocket) -> None:
     """Read to the end."""
     while True:
         await socket.recv()
+
+
+@on_loop
+async def test_as_many_frames_over_some_time_are_no_flood() -> None:
+    """A path that hung delivers what it kept back, and the bound has room again after a while."""
+    socket, _ = await set_up()
+    reader = asyncio.create_task(drain(socket))
+    for _ in range(3):
+        socket.data_received(wire(EMPTY) * (FRAMES_AT_ONCE - 100))
+        await turns_until(lambda: socket.handled % (FRAMES_AT_ONCE - 100) == 0)
+        await asyncio.sleep(FRAMES_AT_ONCE / MAX_FRAMES_PER_S)
+    assert not socket.excess
+    reader.cancel()
 
 
 @on_loop
