@@ -25,6 +25,7 @@ from agentd.live.calls import TIMER as TOOL_TIMER
 from agentd.live.calls import Answer, Calls, Tell, as_conversation, refusal
 from agentd.live.capabilities import Capabilities, capabilities
 from agentd.live.consent import Consent
+from agentd.live.dependents import Dependents
 from agentd.live.failures import Failure, Kind, Phase
 from agentd.live.machine import State
 from agentd.live.memory import Memory
@@ -47,14 +48,8 @@ from agentd.live.status import SessionStatus
 from agentd.live.supervisor import ConnectionRecord, Scene, Supervisor
 from agentd.live.tool_rules import NO_RULES, Rules
 from agentd.live.transcript import seed
-from agentd.live.turns import (
-    EMPTY_S,
-    IN_PROGRESS_S,
-    NO_ANSWER,
-    TOO_MANY_CALLS,
-    Turn,
-    Turns,
-)
+from agentd.live.turn import NO_ANSWER, TOO_MANY_CALLS, Turn
+from agentd.live.turns import EMPTY_S, IN_PROGRESS_S, Turns
 from agentd.live.uplink import Uplink, UplinkSettings, ring_bytes
 from agentd.live.usage import Usage
 
@@ -88,16 +83,15 @@ class Conversation:
         self._outbox = Outbox(
             max_age_s=settings.network.replay_max_age_s, max_bytes=ring_bytes(settings)
         )
-        self._turns = Turns(
-            deliver=self._deliver,
-            emit=out.emit,
-            answered=self._answered,
-            finished=self._turn_finished,
-            renumber=self._repeat_as,
-            held_up=self._calls.holds_up,
-            take_tokens=self._usage.take_turn,
-            local_activity=lambda: self._uplink.settings.local_activity,
+        dependents = Dependents(
+            out,
+            outbox=self._outbox,
+            calls=self._calls,
+            consent=self._consent,
+            memory=self._memory,
+            usage=self._usage,
         )
+        self._turns = Turns(dependents, out)
         self._uplink = Uplink(self._uplink_settings(), self._outbox, self._turns, out)
         self._supervisor = Supervisor(
             settings,
@@ -177,7 +171,7 @@ class Conversation:
         elif not self._calls.pending and self._memory.resumable:
             self._leave_if_wanted()
         self._out.due_by("outbox", self._uplink.deadline())
-        self._out.due_by("turn", self._turns.deadline_s())
+        self._out.due_by("turn", self._turns.deadline())
         self._out.due_by("reply", self._reply_deadline_s())
         self._out.due_by("release", self._supervisor.release_at_s())
         self._out.due_by("consent", self._consent.lapses_s)
@@ -233,6 +227,7 @@ class Conversation:
         """Begin to talk: restored context first, then what waits."""
         self._instruction_due = False  # the setup has carried it
         self._uplink.configure(self._uplink_settings())
+        self._turns.connected(local_activity=self._uplink.settings.local_activity)
         self._give(self._calls.connected(self._outbox.questions()))
         self._memory.catch_up()
         choice = connection.choice
@@ -256,13 +251,8 @@ class Conversation:
         if (unfinished := self._turns.awaiting) is not None:
             self._consent.broke_off(unfinished.number)
         self._uplink.detach()
-        self._turns.connection_lost(self._outbox.questions(), self._repeat_as, self._out.now, cause)
+        self._turns.connection_lost(cause, self._out.now)
         self._calls.connection_lost()
-
-    def _repeat_as(self, before: int, after: int) -> None:
-        self._outbox.renumber(before, after)
-        self._calls.renumber(before, after)
-        self._consent.renumber(before, after)
 
     def _scene(self) -> Scene:
         awaiting = self._turns.awaiting
@@ -359,7 +349,7 @@ class Conversation:
         if current is None or current.number != turn:
             return
         self._give([refusal(call, turn, TOO_MANY_CALLS)])
-        self._turns.fail(current, TOO_MANY_CALLS)
+        self._turns.fail(current, TOO_MANY_CALLS, self._out.now)
 
     def _tool_done(self, given: c.ToolDone) -> None:
         self._give(self._calls.done(given.key, given.outcome, given.response, self._out.now))
@@ -386,20 +376,11 @@ class Conversation:
     def _tell(self, text: str) -> None:
         self._uplink.enter(text, asks=True, now=self._out.now, once=True)
 
-    def _turn_finished(self, turn: Turn) -> None:
-        if turn.failure and not turn.lost:
-            self._calls.turn_failed(turn.number, self._out.now)
-        elif not turn.failure:
-            self._calls.turn_over(turn.number)
-            if turn.content and not turn.cancelled:
-                self._consent.replied(turn.number)
-        self._memory.add(turn.user_text, turn.model_text)
-
     # ── what the user says and wants ──
 
     def _hear(self, speech: events.Speech) -> None:
         if isinstance(speech, UtteranceStarted) and not self._uplink.muted:
-            self._turns.barge_in("local")
+            self._turns.barge_in("local", self._out.now)
             self._supervisor.want()
         before = self._turns.last_number
         self._uplink.hear(speech)
@@ -409,20 +390,10 @@ class Conversation:
             turn, now = self._turns.last_number, self._out.now  # not the rest of a split one
             self._consent.spoken(turn, speech.utterance, speech.onset_s, now)
 
-    def _deliver(self, value: events.Downlink) -> None:
-        match value:
-            case events.ReplyAudio(turn, pcm):
-                self._consent.spoke(turn, len(pcm))
-            case events.ReplyComplete(turn):
-                self._consent.spoken_to_the_end(turn)
-            case events.ReplyCancelled(turn):
-                self._consent.cut(turn, self._out.now)
-        self._out.add(c.Deliver(value))
-
     def _marked(self, mark: PlaybackMark) -> None:
         now = self._out.now
         self._consent.played(mark.turn, mark.heard_ms, now, drained=mark.drained)
-        self._turns.marked(mark)
+        self._turns.marked(mark, now)
 
     def _want(self, given: c.Want) -> None:
         """Be ready for somebody who is about to speak."""
@@ -431,11 +402,8 @@ class Conversation:
         self._supervisor.want()
 
     def _cancel_reply(self, given: c.CancelReply) -> None:
-        self._turns.cancel_reply(given.by)
+        self._turns.cancel_reply(given.by, self._out.now)
         self._consent.stopped()
-
-    def _answered(self, turn: int) -> None:
-        self._outbox.answered(turn)
 
     def _set_mute(self, given: c.SetMute) -> None:
         if given.muted:
@@ -449,7 +417,7 @@ class Conversation:
             self._out.add(c.Outcome(TOO_MANY))
             return
         self._consent.typed(self._turns.last_number, self._out.now)
-        self._turns.barge_in("local")
+        self._turns.barge_in("local", self._out.now)
         self._supervisor.want()
         sent = "sent" if self._supervisor.is_live else "will be sent when connected"
         self._out.add(c.Outcome(sent))
@@ -510,7 +478,7 @@ class Conversation:
             self._instruction_due = False
 
     def _forget(self, given: c.Forget) -> None:
-        self._turns.abandon()
+        self._turns.abandon(self._out.now)
         self._consent.lapse("forgotten")
         self._calls.stop_all(self._out.now, but=given.asked_by)
         self._uplink.forget(self._out.now)
@@ -579,7 +547,7 @@ class Conversation:
         if name.startswith(TOOL_TIMER):
             self._give(self._calls.timed_out(int(name.removeprefix(TOOL_TIMER)), now))
         elif name == "turn":
-            self._turns.close_overdue(now)
+            self._turns.tick(now)
         elif name == "reply":
             self._reply_overdue(given.unsent_bytes)
         elif name == "retention":
@@ -618,7 +586,7 @@ class Conversation:
             failure = Failure(Phase.LIVE, Kind.LOCAL, reason="an empty answer")
             self._supervisor.abandon(failure, planned=True)
         else:
-            self._turns.fail(turn, NO_ANSWER)
+            self._turns.fail(turn, NO_ANSWER, self._out.now)
 
     def _is_on_its_way(self, turn: Turn, unsent_bytes: int) -> bool:
         """Tell whether the question itself is still being sent: the path is slow, nobody is mute.

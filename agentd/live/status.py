@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from agentd.live.turns import LastTurn
+from agentd.live.turn import LastTurn
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,14 +43,9 @@ marker means is inferred from what came before it:
 
 from __future__ import annotations
 
-import enum
 import math
-from collections.abc import Callable, Container
-from dataclasses import dataclass
 
 from agentd.events import (
-    Downlink,
-    Event,
     Interrupted,
     PlaybackMark,
     ReplyAudio,
@@ -63,15 +58,16 @@ from agentd.events import (
     TurnInProgress,
     TurnStarted,
 )
-from agentd.live.failures import Ending, is_known_reason, turn_ending
+from agentd.live.dependents import Dependents
 from agentd.live.messages import (
-    DOWNLINK_BYTES_PER_MS,
     Interaction,
     ServerMessage,
     TranscriptPiece,
     is_content,
 )
+from agentd.live.outputs import Outputs
 from agentd.live.transcript import MAX_TEXT_CHARS, heard_text
+from agentd.live.turn import NO_ANSWER, LastTurn, Settled, Turn, settle
 
 GRACE_S = 1.0  # the old turn's late audio is not expected longer than this after a new question
 DRAIN_MARGIN_S = 5.0  # a speaker that does not report the end of a reply is not waited for longer
@@ -80,147 +76,15 @@ IN_PROGRESS_S = 120.0  # no source bounds background work; nobody waits longer a
 EXPECTED_S = 5.0  # a result that came after the turn is spoken about within this, or not at all
 MAX_CALLS_OF_TURN = 32  # one answer needs a few; a model that calls on and on never gives one
 MAX_DRAINING = 32  # replies waiting at the speaker; more are a service gone mad
-NO_ANSWER = "no answer came"
-UNPLAYABLE = "the answer came as sound that cannot be played"
-NO_SOUND = "the answer came as text, without sound"
-TOO_MANY_CALLS = "the model called functions without end"
-
-
-@dataclass(slots=True, eq=False)
-class Turn:
-    """One exchange."""
-
-    number: int
-    utterance: int = 0  # the last one of the question, as in TurnFailed
-    unrepeatable: bool = False  # the question has become too old to be asked again
-    speech_ms: float = 0.0
-    spoken_until_s: float | None = None  # end of the user's speech at the gate
-    asked_at_s: float | None = None  # delivered whole, or a function's result was sent
-    frames: bool = False  # any frame has come since
-    life_s: float | None = None  # the last sign of life that belongs to it
-    content: bool = False  # it has begun to answer
-    heard: bool = False  # audio since the question, the last call, the last result
-    written: bool = False  # text or transcription since then
-    unplayable: bool = False  # sound of a type that is not played
-    unasked: bool = False  # the service speaks up by itself
-    telling: bool = False  # not the user's question: a result that outlived its own
-    follows: bool = False  # an earlier part of the same answer was heard
-    in_progress: bool = False  # the service works in the background
-    empty_at_s: float | None = None  # closed by the service without an answer
-    called: bool = False  # a function was called for it
-    owed: bool = False  # the model has yet to speak of a function's result
-    stopped: bool = False  # by the user or by a bound: its functions are not run any more
-    reason: str = ""  # turnCompleteReason
-    failure: str = ""  # why it has failed, told once it has been played out
-    lost: bool = False  # it has failed with its connection: the results of its functions are kept
-    first_audio_s: float | None = None
-    reply_bytes: int = 0
-    heard_ms: float = 0.0
-    generation_complete: bool = False
-    complete_told: bool = False  # ReplyComplete was delivered
-    server_done_s: float | None = None
-    drained: bool = False
-    cancelled: bool = False
-    tokens: tuple[int, int] = (0, 0)
-    user_text: str = ""
-    model_text: str = ""
-
-    @property
-    def reply_ms(self) -> float:
-        """Return how much reply has been received."""
-        return self.reply_bytes / DOWNLINK_BYTES_PER_MS
-
-    @property
-    def unheard(self) -> str:
-        """Return why nobody hears the answer that has come, or nothing."""
-        if self.unplayable:
-            return UNPLAYABLE
-        return NO_SOUND if self.written else ""
-
-    @property
-    def audible(self) -> bool:
-        """Tell whether some of its reply may still be at the speaker."""
-        return self.reply_bytes > 0 and not self.drained and not self.cancelled
-
-    @property
-    def audio_end_s(self) -> float:
-        """Estimate when the reply received so far will have been played."""
-        return (self.first_audio_s or 0.0) + self.reply_ms / 1000.0
-
-
-@dataclass(frozen=True, slots=True)
-class LastTurn:
-    """The figures of the turn that ended last; `first_audio_ms` is None where no answer came."""
-
-    turn: int
-    speech_ms: float
-    first_audio_ms: float | None
-    reply_ms: float
-    heard_ms: float
-    interrupted: bool
-    turn_complete_reason: str = ""
-
-
-class Settled(enum.Enum):
-    """What the end of a turn at the service means for the question."""
-
-    OPEN = "open"  # nothing: the answer is still to come
-    PART = "part"  # something was heard, more follows
-    ANSWERED = "answered"
-    SILENT = "silent"  # the model has nothing (more) to say, by its own word
-    FAILED = "failed"
-
-
-def settle(
-    turn: Turn, reason: str, *, silent: bool, in_progress: bool, held_up: bool
-) -> tuple[Settled, str]:
-    """Return what the service's closing of `turn` means, and the cause of a failure.
-
-    Args:
-        reason: its turnCompleteReason.
-        silent: the model says that it waits for the user (waitingForInput).
-        in_progress: the service says that more of the answer follows.
-        held_up: a function that the answer waits for is at work.
-    """
-    ending, cause = turn_ending(reason)
-    if ending is Ending.FAILED and (is_known_reason(reason) or not turn.heard):
-        return Settled.FAILED, cause
-    if turn.heard:
-        return (Settled.PART if in_progress or held_up else Settled.ANSWERED), ""
-    if in_progress or held_up:
-        return Settled.OPEN, ""
-    if silent or ending is Ending.SILENT:
-        return Settled.SILENT, ""
-    if turn.unheard:
-        return Settled.FAILED, turn.unheard
-    # of what nobody asked for nothing is owed
-    nothing_owed = (turn.follows or turn.unasked) and not turn.owed
-    return (Settled.SILENT if nothing_owed else Settled.OPEN), ""
 
 
 class Turns:
     """Follows the exchange; tells the speaker, the journal and the outbox what it learns."""
 
-    def __init__(
-        self,
-        *,
-        deliver: Callable[[Downlink], None],
-        emit: Callable[[Event], None],
-        answered: Callable[[int], None],
-        finished: Callable[[Turn], None],
-        renumber: Callable[[int, int], None],
-        held_up: Callable[[int], bool],
-        take_tokens: Callable[[], tuple[int, int]],
-        local_activity: Callable[[], bool],
-    ) -> None:
-        self._deliver = deliver
-        self._emit = emit
-        self._answered = answered  # everything asked up to this turn has its answer
-        self._finished = finished
-        self._renumber = renumber  # a question goes on under another number
-        self._held_up = held_up  # the answer of that turn waits for a function
-        self._take_tokens = take_tokens
-        self._local_activity = local_activity
+    def __init__(self, dependents: Dependents, out: Outputs) -> None:
+        self._dependents = dependents
+        self._out = out
+        self._local_activity = True  # activityStart is ours on this connection
         self._last_number = 0
         self.speaking: Turn | None = None
         self.current: Turn | None = None
@@ -249,16 +113,16 @@ class Turns:
         self._last_number += 1
         return self._last_number
 
-    def barge_in(self, by: str) -> bool:
+    def barge_in(self, by: str, now: float) -> bool:
         """Silence the speaker at once; True if it was speaking."""
         audible = [turn for turn in self._open_turns() if turn.audible]
         for turn in audible:
-            self._cancel(turn, by)
+            self._cancel(turn, by, now)
         return bool(audible)
 
-    def user_started(self, number: int) -> None:
+    def user_started(self, number: int, now: float) -> None:
         """Note that an utterance has begun to go out: what was being answered is over."""
-        self._supersede_current()
+        self._supersede_current(now)
         self.speaking = Turn(number)
 
     def user_continued(self, number: int) -> None:
@@ -285,7 +149,7 @@ class Turns:
         if turn is None and self.current is not None and self.current.number == number:
             turn = self.current  # the service's detector was faster, its answer is under way
         elif turn is None or turn.number != number:
-            self._supersede_current()
+            self._supersede_current(now)
             turn = Turn(number)
         self.speaking = None
         turn.utterance = utterance
@@ -296,7 +160,7 @@ class Turns:
         self.current = turn
         self._expected_until_s = None
         self._ignore_until_s = now + GRACE_S
-        self._emit(TurnStarted(turn=number))
+        self._out.emit(TurnStarted(turn=number))
 
     def arrived(self, turn: Turn, now: float) -> None:
         """Note that the service has only now got all of a question; it has its full time."""
@@ -318,17 +182,17 @@ class Turns:
         turn.owed = True
         turn.empty_at_s = None
 
-    def cancel_reply(self, by: str) -> bool:
+    def cancel_reply(self, by: str, now: float) -> bool:
         """Stop the reply and ignore the rest of it (button, control socket)."""
-        was_speaking = self.barge_in(by)
+        was_speaking = self.barge_in(by, now)
         turn = self.current
         if turn is None:
             return was_speaking
         self.current = None
         turn.stopped = True
         self._supersede(turn, ignore=not turn.generation_complete)
-        self._answered(turn.number)
-        self._over(turn)
+        self._dependents.answered(turn.number)
+        self._over(turn, now)
         return True
 
     # ── the service's side ──
@@ -362,14 +226,16 @@ class Turns:
         before, turn.in_progress = turn.in_progress, message.interaction is Interaction.IN_PROGRESS
         turn.life_s = now
         if turn.in_progress and not before:
-            self._emit(TurnInProgress(turn=turn.number))
+            self._out.emit(TurnInProgress(turn=turn.number))
 
     def _user_text(self, text: TranscriptPiece, now: float) -> None:
         turn = self.speaking or self.current
         if turn is not None:
             turn.life_s = now
             turn.user_text = (turn.user_text + text.text)[:MAX_TEXT_CHARS]
-            self._deliver(TranscriptText(turn.number, Speaker.USER, text.text, text.finished))
+            self._dependents.deliver(
+                TranscriptText(turn.number, Speaker.USER, text.text, text.finished), now
+            )
 
     def _content(self, message: ServerMessage, now: float) -> int | None:
         if self._is_late(now):
@@ -377,7 +243,7 @@ class Turns:
             late = self._superseded
             return None if late is None or late.stopped else late.number
         if self.current is None and not (message.audio or message.written or message.calls):
-            self._late_text(message.model_text)
+            self._late_text(message.model_text, now)
             return None
         turn = self._answering(now)
         if turn is None or turn.cancelled:
@@ -391,7 +257,9 @@ class Turns:
             text = message.model_text
             turn.written = turn.written or bool(text.text)
             turn.model_text = (turn.model_text + text.text)[:MAX_TEXT_CHARS]
-            self._deliver(TranscriptText(turn.number, Speaker.MODEL, text.text, text.finished))
+            self._dependents.deliver(
+                TranscriptText(turn.number, Speaker.MODEL, text.text, text.finished), now
+            )
         turn.written = turn.written or message.written
         turn.unplayable = turn.unplayable or bool(message.unplayable)
         for pcm in message.audio:
@@ -401,25 +269,27 @@ class Turns:
             self._owe(turn)
         return turn.number
 
-    def _late_text(self, text: TranscriptPiece | None) -> None:
+    def _late_text(self, text: TranscriptPiece | None, now: float) -> None:
         """Show what is transcribed of a turn that is over or being played out."""
         if text is not None and self.speaking is None:
             number = self._draining[-1].number if self._draining else self._last_over
-            self._deliver(TranscriptText(number, Speaker.MODEL, text.text, text.finished))
+            self._dependents.deliver(
+                TranscriptText(number, Speaker.MODEL, text.text, text.finished), now
+            )
 
     def _audio(self, turn: Turn, pcm: bytes, now: float) -> None:
         if self._cut_over is not None:
             if self._cut_over.audible:
-                self._deliver(ReplyCancelled(self._cut_over.number))
+                self._dependents.deliver(ReplyCancelled(self._cut_over.number), now)
             self._cut_over = None
         if turn.first_audio_s is None:
             turn.first_audio_s = now
         turn.heard = True
         turn.reply_bytes += len(pcm)
-        self._deliver(ReplyAudio(turn.number, pcm))
+        self._dependents.deliver(ReplyAudio(turn.number, pcm), now)
 
     def _is_late(self, now: float) -> bool:
-        """Tell whether content belongs to a turn that is over."""
+        """Return whether content belongs to a turn that is over."""
         if self._superseded is None:
             return False
         if self.speaking is not None or now < self._ignore_until_s:
@@ -436,7 +306,7 @@ class Turns:
         if self.current is not None:
             return self.current
         if self.speaking is not None:
-            if self._local_activity():
+            if self._local_activity:
                 return None  # sent before the service had heard that the user speaks
             self.current, self.speaking = self.speaking, None  # its detector was faster than ours
         else:
@@ -450,14 +320,14 @@ class Turns:
             return  # the service noticed what we did
         turn = self.current
         if turn is not None and turn.content:
-            self.barge_in("server")
+            self.barge_in("server", now)
             self.current = None
             self._supersede(turn, ignore=not turn.generation_complete)
             self._ignore_until_s = now + GRACE_S
-            self._answered(turn.number)
-            self._over(turn)
+            self._dependents.answered(turn.number)
+            self._over(turn, now)
         else:
-            self.barge_in("server")  # a reply that is still playing out; or a phantom
+            self.barge_in("server", now)  # a reply that is still playing out; or a phantom
 
     def _generation_complete(self, now: float) -> None:
         if self._superseded is not None:
@@ -472,8 +342,8 @@ class Turns:
             return  # of an empty turn; the answer is still to come
         turn.generation_complete = True
         if turn.heard and not turn.in_progress:
-            self._tell_complete(turn)
-            self._answered(turn.number)
+            self._tell_complete(turn, now)
+            self._dependents.answered(turn.number)
 
     def _turn_complete(self, message: ServerMessage, now: float) -> None:
         if self._superseded is not None:
@@ -494,7 +364,7 @@ class Turns:
             message.turn_complete_reason,
             silent=message.waiting_for_input,
             in_progress=message.interaction is Interaction.IN_PROGRESS,
-            held_up=self._held_up(turn.number),
+            held_up=self._dependents.are_at_work_for(turn.number),
         )
         self._conclude(turn, settled, cause, now)
         if not message.turn_complete and self.current is None:
@@ -512,7 +382,7 @@ class Turns:
     def _conclude(self, turn: Turn, settled: Settled, cause: str, now: float) -> None:
         """Do what follows from the service's closing of the current turn."""
         if settled is Settled.OPEN:
-            if not (turn.in_progress or self._held_up(turn.number)):
+            if not (turn.in_progress or self._dependents.are_at_work_for(turn.number)):
                 turn.empty_at_s = now
             return
         self.current = None
@@ -540,36 +410,36 @@ class Turns:
         self.current = following
         if self._calls[0] == turn.number:
             self._calls = (following.number, self._calls[1])
-        self._renumber(turn.number, following.number)
+        self._dependents.renumbered(turn.number, following.number)
         self._leave(turn, now)
-        self._emit(TurnStarted(turn=following.number))
+        self._out.emit(TurnStarted(turn=following.number))
         if following.in_progress:
-            self._emit(TurnInProgress(turn=following.number))
+            self._out.emit(TurnInProgress(turn=following.number))
 
     def _complete(self, turn: Turn, now: float) -> None:
-        self._answered(turn.number)
+        self._dependents.answered(turn.number)
         self._leave(turn, now)
 
     def _leave(self, turn: Turn, now: float) -> None:
         """Let a turn of which the service will say no more play out."""
-        self._tell_complete(turn)
+        self._tell_complete(turn, now)
         turn.server_done_s = now
-        turn.tokens = self._take_tokens()
+        turn.tokens = self._dependents.take_tokens()
         if not turn.audible:
-            self._over(turn)
+            self._over(turn, now)
             return
         self._draining.append(turn)
         if len(self._draining) > MAX_DRAINING:
-            self._over(self._draining.pop(0))  # its sound goes on; nobody keeps count of it
+            self._over(self._draining.pop(0), now)  # its sound goes on; nobody keeps count of it
 
-    def fail(self, turn: Turn, cause: str) -> None:
+    def fail(self, turn: Turn, cause: str, now: float) -> None:
         """Give the current turn up: no answer will be taken for it any more."""
         self.current = None
-        self._answered(turn.number)
-        self._tell_complete(turn)
+        self._dependents.answered(turn.number)
+        self._tell_complete(turn, now)
         turn.failure, turn.stopped = cause, True
         self._supersede(turn, ignore=turn.content and turn.empty_at_s is None)
-        self._over(turn)
+        self._over(turn, now)
 
     def may_ask_again(self, turn: Turn) -> bool:
         """Note that a question is asked again for an empty turn; false if it was before."""
@@ -587,14 +457,14 @@ class Turns:
         self._calls = (number, count + 1)
         return count < MAX_CALLS_OF_TURN
 
-    def _tell_complete(self, turn: Turn) -> None:
+    def _tell_complete(self, turn: Turn, now: float) -> None:
         if turn.audible and not turn.complete_told:
             turn.complete_told = True
-            self._deliver(ReplyComplete(turn.number))
+            self._dependents.deliver(ReplyComplete(turn.number), now)
 
     # ── the speaker's side ──
 
-    def marked(self, mark: PlaybackMark) -> None:
+    def marked(self, mark: PlaybackMark, now: float) -> None:
         """Take word of how far a reply has been heard."""
         for turn in self._open_turns():
             if turn.number == mark.turn:
@@ -602,24 +472,19 @@ class Turns:
                 turn.drained = turn.drained or mark.drained
         for turn in [turn for turn in self._draining if turn.drained]:
             self._draining.remove(turn)
-            self._over(turn)
+            self._over(turn, now)
 
     # ── connections and time ──
 
-    def connection_lost(
-        self,
-        can_repeat: Container[int],
-        repeat_as: Callable[[int, int], None],
-        now: float,
-        cause: str,
-    ) -> None:
+    def connected(self, *, local_activity: bool) -> None:
+        """Note that a connection stands, and whether activityStart and activityEnd are ours."""
+        self._local_activity = local_activity
+
+    def connection_lost(self, cause: str, now: float) -> None:
         """Settle what the lost connection leaves behind.
 
-        `can_repeat` has the numbers of the questions that can be asked again.
-
         A question that can be asked again keeps its turn if the user has heard nothing of the
-        answer; else `repeat_as(before, after)` is told its new number, and the old reply falls
-        silent when the new one begins.
+        answer; else it gets a new number, and the old reply falls silent when the new one begins.
         """
         self._superseded = None
         self._closer_due = False
@@ -631,29 +496,29 @@ class Turns:
             return
         if (turn.generation_complete and turn.heard) or turn.cancelled:
             self._complete(turn, now)
-        elif turn.number not in can_repeat:
-            self._tell_complete(turn)
-            self._fail(turn, cause, lost=True)
+        elif not self._dependents.can_repeat(turn.number):
+            self._tell_complete(turn, now)
+            self._fail(turn, cause, now, lost=True)
         elif turn.reply_bytes:
-            repeat_as(turn.number, self.next_number())
-            self._tell_complete(turn)
+            self._dependents.renumbered(turn.number, self.next_number())
+            self._tell_complete(turn, now)
             self._cut_over = turn
             turn.user_text = turn.model_text = ""  # the repetition will have it whole
-            self._over(turn, interrupted=True)
+            self._over(turn, now, interrupted=True)
 
     def give_up(self, number: int, utterance: int, cause: str) -> None:
         """Note that a question will not be asked again."""
         if self.current is None or self.current.number != number:
-            self._emit(TurnFailed(turn=number, utterance=utterance, cause=cause))
+            self._out.emit(TurnFailed(turn=number, utterance=utterance, cause=cause))
         else:
             self.current.unrepeatable = True  # its answer may still come on this connection
 
-    def abandon(self) -> None:
+    def abandon(self, now: float) -> None:
         """Drop everything (forget): silence, and no turn is open."""
-        self.barge_in("forget")
+        self.barge_in("forget", now)
         for turn in self._open_turns():
             turn.user_text = turn.model_text = ""
-            self._over(turn)
+            self._over(turn, now)
         self.speaking = self.current = self._superseded = self._cut_over = None
         self._draining.clear()
         self._closer_due = False
@@ -681,14 +546,14 @@ class Turns:
         turn = self.current
         return turn if turn is not None and not turn.generation_complete else None
 
-    def deadline_s(self) -> float | None:
-        """Return when `close_overdue` should look again, if anything can become overdue."""
+    def deadline(self) -> float | None:
+        """Return when `tick` should be called next, if anything can become overdue."""
         times = [self._overdue_at_s(turn) for turn in self._closing()]
         if self._expected_until_s is not None:
             times.append(self._expected_until_s)
         return min(times, default=None)
 
-    def close_overdue(self, now: float) -> None:
+    def tick(self, now: float) -> None:
         """Close turns whose turnComplete or last sample never came."""
         if self._expected_until_s is not None and self._expected_until_s <= now:
             self._expected_until_s = None
@@ -704,7 +569,7 @@ class Turns:
             else:
                 self._draining.remove(turn)
                 turn.drained = True
-                self._over(turn)
+                self._over(turn, now)
 
     def _closing(self) -> list[Turn]:
         closing = list(self._draining)
@@ -726,44 +591,44 @@ class Turns:
                 turns.append(turn)
         return turns
 
-    def _cancel(self, turn: Turn, by: str) -> None:
+    def _cancel(self, turn: Turn, by: str, now: float) -> None:
         turn.cancelled = True
-        self._deliver(ReplyCancelled(turn.number))
-        self._emit(Interrupted(turn=turn.number, by=by, heard_ms=turn.heard_ms))
-        self._answered(turn.number)
+        self._dependents.deliver(ReplyCancelled(turn.number), now)
+        self._out.emit(Interrupted(turn=turn.number, by=by, heard_ms=turn.heard_ms))
+        self._dependents.answered(turn.number)
         if turn in self._draining:
             self._draining.remove(turn)
-            self._over(turn)
+            self._over(turn, now)
 
-    def _supersede_current(self) -> None:
+    def _supersede_current(self, now: float) -> None:
         turn, self.current = self.current, None
         if turn is None:
             return
         self._supersede(turn, ignore=turn.content and not turn.generation_complete)
         if turn.follows:
-            self._answered(turn.number)  # part of it was heard, and then spoken over
+            self._dependents.answered(turn.number)  # part of it was heard, and then spoken over
         if turn.unrepeatable and not turn.content:
-            self._fail(turn, NO_ANSWER)
+            self._fail(turn, NO_ANSWER, now)
         else:
             turn.cancelled = turn.cancelled or turn.audible
-            self._over(turn, interrupted=not turn.generation_complete)
+            self._over(turn, now, interrupted=not turn.generation_complete)
 
     def _supersede(self, turn: Turn, *, ignore: bool) -> None:
         self._superseded = turn if ignore else None
         self._ignore_until_s = math.inf
         self._closer_due = not ignore and turn.empty_at_s is None
 
-    def _fail(self, turn: Turn, cause: str, *, lost: bool = False) -> None:
+    def _fail(self, turn: Turn, cause: str, now: float, *, lost: bool = False) -> None:
         turn.failure = cause
         turn.lost = lost
-        self._over(turn)
+        self._over(turn, now)
 
-    def _over(self, turn: Turn, *, interrupted: bool = False) -> None:
+    def _over(self, turn: Turn, now: float, *, interrupted: bool = False) -> None:
         """Close a turn and tell its figures; the only place where turns end."""
         self.count += 1
         self._last_over = turn.number
         if turn.tokens == (0, 0):
-            turn.tokens = self._take_tokens()
+            turn.tokens = self._dependents.take_tokens()
         heard_ms = turn.heard_ms
         first_audio_ms = None
         if turn.first_audio_s is not None and turn.spoken_until_s is not None:
@@ -780,9 +645,9 @@ class Turns:
         )
         if stopped:
             turn.model_text = heard_text(turn.model_text, heard_ms, turn.reply_ms)
-        self._finished(turn)
+        self._dependents.over(turn, now)
         if turn.failure and not stopped:
-            self._emit(
+            self._out.emit(
                 TurnFailed(
                     turn=turn.number,
                     utterance=turn.utterance,
@@ -791,7 +656,7 @@ class Turns:
                 )
             )
         else:
-            self._emit(
+            self._out.emit(
                 TurnEnded(
                     turn=turn.number,
                     speech_ms=turn.speech_ms,

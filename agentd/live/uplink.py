@@ -50,7 +50,8 @@ from agentd.live.replay import (
     Utterance,
     without_stale,
 )
-from agentd.live.turns import NO_ANSWER, Turns
+from agentd.live.turn import NO_ANSWER
+from agentd.live.turns import Turns
 
 PIECE_BYTES = 60 * UPLINK_BYTES_PER_MS
 MAX_MESSAGE_BYTES = 100 * UPLINK_BYTES_PER_MS  # the longest the Live API guide recommends
@@ -299,7 +300,7 @@ class Uplink:
         if isinstance(item, Typed):
             return self._send_text(item, now)
         if not item.opened:
-            self._open(item)
+            self._open(item, now)
         self._send_audio(item)
         if not item.complete:
             return False
@@ -319,7 +320,7 @@ class Uplink:
             return isinstance(following, Utterance) and following.turn == item.turn
         return self._join_by_s is not None
 
-    def _open(self, utterance: Utterance) -> None:
+    def _open(self, utterance: Utterance, now: float) -> None:
         utterance.opened = True
         joined = self._activity is not None
         self._activity = utterance
@@ -327,7 +328,7 @@ class Uplink:
             self._join_by_s = None
             self._turns.user_continued(utterance.turn)
             return
-        self._turns.user_started(utterance.turn)
+        self._turns.user_started(utterance.turn, now)
         self._line.light(utterance.number, replay=utterance.waited)
         if self.settings.local_activity:
             self._line.send(ActivityStart(), utterance.number)
