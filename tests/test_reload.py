@@ -18,7 +18,7 @@ from agentd import events as e
 from agentd.audio.fakes import FakeCapture, FakePlayback
 from agentd.config.files import Loaded, parse
 from agentd.config.settings import Settings
-from agentd.daemon import Daemon, Parts
+from agentd.daemon import SETTLE_S, Daemon, Parts
 from agentd.device.leds import NoLights
 from agentd.errors import CaptureFailed, ConfigError, ConfigProblem
 from agentd.live.commands import SetupPlan
@@ -96,6 +96,7 @@ class House:
         self.speaker = FakePlayback(opening_s=opening_s, closing_s=closing_s)
         self.events: list[e.Event] = []
         self.outlet = MemoryOutlet()
+        self.settled = 0
         clock = LoopClock()
         self.daemon = Daemon(
             Loaded(self.wanted, ()),
@@ -110,10 +111,14 @@ class House:
                 state_directory=self.state,
                 control_path=folder / "control.sock",
                 observers=(self.events.append,),
+                once_settled=self._settle,
             ),
         )
         self.microphone.may_open = lambda: not self.muted
         self._asked: set[asyncio.Task[str]] = set()
+
+    def _settle(self) -> None:
+        self.settled += 1
 
     @property
     def muted(self) -> bool:
@@ -205,6 +210,22 @@ def test_in_any_order_there_is_one_of_each_and_mute_closes(
             found.do("plug", 0)
             await found.microphone.until(found.microphone.opened + (not found.microphone.is_open))
             assert found.tasks("Sound") == 1
+
+    run_virtually(main())
+
+
+def test_it_settles_once() -> None:
+    """Not before the first dial has had its chance, and not again after a reload."""
+
+    async def main() -> None:
+        async with house() as found:
+            await asyncio.sleep(SETTLE_S - 1.0)
+            assert not found.settled
+            await asyncio.sleep(2.0)
+            assert found.settled == 1
+            assert await found.daemon.reload() == ""
+            await asyncio.sleep(2 * SETTLE_S)
+            assert found.settled == 1
 
     run_virtually(main())
 

@@ -27,6 +27,7 @@ from agentd.live import commands as c
 from agentd.live.connection import ConnectionFailed
 from agentd.live.failures import Failure, Kind, Phase
 from agentd.live.google.connection import GenaiConnection
+from agentd.live.google.frames import screened
 from agentd.live.machine import HOLDING, State
 from agentd.live.messages import ClientMessage, RealtimeAudio
 from agentd.service.entry import entry_of, journal_fields, json_line, text_line
@@ -80,8 +81,8 @@ class _Socket:
         self.transport = types.SimpleNamespace(abort=lambda: None)
 
     async def recv(self, decode: bool | None = None) -> bytes:
-        """Return the frame that lies here."""
-        return self.frame
+        """Return the frame that lies here, as `LiveWebSocket` does."""
+        return screened(self.frame)
 
     async def send(self, message: str) -> None:
         """Keep what goes out."""

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from agentd.live.google.frames import (
     KINDS,
     MAX_ARGS_DEPTH,
+    MAX_DIGITS,
     MAX_VALUES,
     Gauge,
     UnknownKind,
@@ -39,6 +40,8 @@ PARTS = [{"text": "x"}]
         frame(toolCall={"functionCalls": [{"name": "f"}] * 64}),
         frame(goAway={"timeLeft": "50s"}),
         frame(serverContent=[], interactionStatus="IDLE"),
+        frame(usageMetadata={"totalTokenCount": 10**MAX_DIGITS - 1}),
+        frame(usageMetadata={"totalTokenCount": 7}, more=["1 " * MAX_DIGITS]),
     ],
 )
 def test_what_the_service_sends_passes_as_it_is(good: bytes) -> None:
@@ -52,6 +55,7 @@ def test_frames_that_say_nothing(nothing: bytes) -> None:
     assert screened(nothing) == b"{}"
 
 
+TOO_LONG = f"frame with more than {MAX_DIGITS} digits in a row"
 BAD = [
     (b"[]", "frame that is no JSON object"),
     (b"17", "frame that is no JSON object"),
@@ -60,7 +64,9 @@ BAD = [
     (b"no json", "frame that is no JSON"),
     (b"\xff\xfe{", "frame that is no JSON"),
     (b'{"a":' * 4_000, "frame that is no JSON"),
-    (b'{"usageMetadata": ' + b"9" * 5_000 + b"}", "frame that is no JSON"),
+    (b'{"usageMetadata": ' + b"9" * 5_000 + b"}", TOO_LONG),
+    (frame(usageMetadata={"totalTokenCount": 10**MAX_DIGITS}), TOO_LONG),
+    (b'{"serverContent": {}, "x": -0.' + b"12" * MAX_DIGITS + b"}", TOO_LONG),
     (b"[" * 100_000, f"frame with more than {MAX_VALUES} values"),
     (frame(serverContent=list(range(MAX_VALUES))), f"frame with more than {MAX_VALUES} values"),
     (

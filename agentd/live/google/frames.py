@@ -17,6 +17,7 @@ from agentd.errors import LiveError
 from agentd.live.failures import safe_reason
 
 MAX_VALUES = 5_000  # of JSON in a frame, about 50 ms of work on a small PC
+MAX_DIGITS = 1_000  # in a row: what a number costs grows with the square of them
 MAX_PARTS = 256
 MAX_CALLS = 64
 MAX_CANCELLED = 256
@@ -38,6 +39,8 @@ KINDS = frozenset(
 
 STATUS = "interactionStatus"
 OTHER_KIND = "other"
+_DIGITS = bytes.maketrans(b"0123456789", b"0" * 10)
+_TOO_LONG = b"0" * (MAX_DIGITS + 1)
 _KIND = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}", re.ASCII)
 
 # kind, its list, the most that may be in it, and what to call them
@@ -76,6 +79,8 @@ def screened(frame: bytes) -> bytes:
     values = frame.count(b",") + frame.count(b"[") + frame.count(b"{")
     if values > MAX_VALUES:
         raise UnusableFrame(f"frame with more than {MAX_VALUES} values")
+    if _TOO_LONG in frame.translate(_DIGITS):
+        raise UnusableFrame(f"frame with more than {MAX_DIGITS} digits in a row")
     parsed = _object(frame)
     moved = _move_status(parsed)
     known = [kind for kind in KINDS.intersection(parsed) if parsed[kind] is not None]
