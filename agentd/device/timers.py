@@ -7,7 +7,9 @@ corrected once the clock is synchronised.
 An *alarm* ("at seven") means wall time. The wall clock is believed while it is synchronised, and
 afterwards continued with monotonic time, so that a later jump moves nothing. A device that has not
 been synchronised since it booted rings by its own clock, unless that is before the alarm was set
-(a Pi wakes up in 1970): then it waits to be told the time.
+(a Pi wakes up in 1970): then it waits to be told the time. A synchronised clock that says that an
+alarm has not been set yet, or that it is further away than any alarm can be, has been set back: the
+alarm then rings at its time of day by the clock as it is now.
 """
 
 from __future__ import annotations
@@ -24,7 +26,10 @@ MAX_ENTRIES = 32
 SHORTEST_S = 1.0
 LONGEST_S = 7 * 86_400.0
 MAX_LABEL = 60
+MAX_NUMBER = 2**53  # of an entry in a file; what JSON's readers agree on
 LATE_MAX_S = 900.0  # due while the device was off: rings if it is not later than this
+ALARM_LONGEST_S = 4 * 86_400.0  # from Friday to Monday, and the hours that a change of zone adds
+LATEST_UNIX_S = 2.0**63 / 1e9  # of a kernel's clock: in the year 2262
 LOOK_AGAIN_S = 30.0  # the wall clock may be set at any time while an alarm is pending
 
 TIMER, ALARM = "timer", "alarm"
@@ -198,14 +203,18 @@ class Schedule:
         kept: list[TimerEntry] = []
         due: list[Due] = []
         for entry in schedule.entries:
-            anchored = _anchored(entry, schedule.left_s(entry, now), now)
+            if now.synchronised and entry.kind == ALARM:
+                anchored = _realigned(entry, now.unix_s, zone)
+            else:
+                anchored = _anchored(entry, schedule.left_s(entry, now), now)
             left_s = schedule.left_s(anchored, now)
             if left_s is None or left_s > 0:
                 kept.append(anchored)
                 continue
             due.append(Due(anchored, -left_s))
             if anchored.repeat != "once":
-                kept.append(_repeated(anchored, schedule.wall_s(now), zone))
+                after_s = max(schedule.wall_s(now), anchored.due_unix_s)
+                kept.append(_repeated(anchored, after_s, zone))
         return replace(schedule, entries=tuple(kept)), due
 
     def next_look_s(self, now: Now) -> float | None:
@@ -243,7 +252,8 @@ def load(document: Mapping[str, object] | None) -> Schedule:
     )
     last = max((entry.number for entry in entries), default=0)
     saved = (document or {}).get("last_number")
-    return Schedule(entries, max(last, saved) if isinstance(saved, int) else last)
+    fits = isinstance(saved, int) and saved < MAX_NUMBER
+    return Schedule(entries, max(last, saved) if fits and isinstance(saved, int) else last)
 
 
 def _entry(item: object) -> TimerEntry | None:
@@ -265,9 +275,18 @@ def _entry(item: object) -> TimerEntry | None:
     except (KeyError, TypeError, ValueError, OverflowError):
         return None
     sane = entry.kind in (TIMER, ALARM) and entry.repeat in REPEATS
-    numbers = (entry.created_unix_s, entry.due_unix_s, entry.length_s)
+    times = (entry.created_unix_s, entry.due_unix_s)
     mono_fits = entry.kind == ALARM or math.isfinite(entry.due_mono_s)
-    return entry if sane and mono_fits and all(map(math.isfinite, numbers)) else None
+    fits = all(0.0 <= time_s <= LATEST_UNIX_S for time_s in times)
+    fits = fits and 0.0 <= entry.length_s <= LONGEST_S and 0 <= entry.number < MAX_NUMBER
+    return entry if sane and mono_fits and fits else None
+
+
+def _realigned(entry: TimerEntry, wall_s: float, zone: tzinfo | None) -> TimerEntry:
+    """Bring an alarm to where the clock now is, if that was set back since."""
+    if entry.created_unix_s <= wall_s and entry.due_unix_s - wall_s <= ALARM_LONGEST_S:
+        return entry
+    return replace(_repeated(entry, wall_s, zone), created_unix_s=wall_s)
 
 
 def _anchored(entry: TimerEntry, left_s: float | None, now: Now) -> TimerEntry:
@@ -311,9 +330,9 @@ def next_occurrence(
     raise AssertionError("one of nine days has such a moment")  # pragma: no cover
 
 
-def _repeated(entry: TimerEntry, wall_s: float, zone: tzinfo | None) -> TimerEntry:
+def _repeated(entry: TimerEntry, after_s: float, zone: tzinfo | None) -> TimerEntry:
+    """Return an alarm at the next moment of its time of day."""
     local = datetime.fromtimestamp(entry.due_unix_s, zone)
-    after_s = max(wall_s, entry.due_unix_s)
     due_s = next_occurrence(after_s, local.hour, local.minute, entry.repeat, zone)
     return replace(entry, due_unix_s=due_s)
 

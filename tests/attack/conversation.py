@@ -25,7 +25,7 @@ from agentd import events as e
 from agentd.clock import WallTime
 from agentd.live import commands as c
 from agentd.live.connection import ConnectionFailed
-from agentd.live.failures import Failure, Kind, Phase
+from agentd.live.failures import Failure, Kind, Phase, safe_reason
 from agentd.live.google.connection import GenaiConnection
 from agentd.live.google.frames import screened
 from agentd.live.machine import HOLDING, State
@@ -221,6 +221,22 @@ def _tool_done(world: World, _: int) -> None:
         world.give(c.ToolDone(key, "answered", {"text": values.LONE}))
 
 
+WALLS = (0.0, 1_000.0, 1_500_000_000.0, 1_800_000_000.0, 1_800_100_000.0, 2_400_000_000.0, 9.2e9)
+
+
+def _set_clock(world: World, n: int) -> None:
+    """Set the wall clock to anywhere that a kernel allows, believed or not."""
+    world.wall = WallTime(WALLS[n % len(WALLS)], synchronised=n < len(WALLS))
+
+
+def _suspend(world: World, n: int) -> None:
+    """Stand still for so long: everything that was due meanwhile is due at once."""
+    asleep_s = (3.0, 40.0, 3600.0, 90_000.0)[n % 4]
+    world.now += asleep_s
+    world.wall = WallTime(world.wall.unix_s + asleep_s, world.wall.synchronised)
+    world.advance(0.0)
+
+
 USER: dict[str, Callable[[World, int], object]] = {
     "speak": _speak,
     "begin": _begin,
@@ -238,6 +254,8 @@ USER: dict[str, Callable[[World, int], object]] = {
     "link": lambda world, on: world.give(
         e.LinkChanged(interface="wlan0" if on % 2 else "", online=bool(on % 2))
     ),
+    "clock": _set_clock,
+    "suspend": _suspend,
     "wait": lambda world, n: world.advance((0.01, 0.3, 1.0, 5.0, 16.0, 70.0, 700.0)[n % 7]),
 }
 _OFTEN = ("speak", "speak", "begin", "finish", "say", "wait", "wait", "tool", "heard")
@@ -265,7 +283,7 @@ def _end(world: AttackedWorld, code: int, reason: str) -> None:
     if wire is None or (world.state is State.DIALING and wire.closing):
         return
     phase = Phase.LIVE if wire.ready else Phase.SETUP
-    world.end(Failure(phase, Kind.CLOSED, code, reason))
+    world.end(Failure(phase, Kind.CLOSED, code, safe_reason(reason)))  # as the link gives it
 
 
 class Conversation:

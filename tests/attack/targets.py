@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.attack.boot import Boot
+from tests.attack.clocks import Clocks
 from tests.attack.control import Control
 from tests.attack.conversation import Conversation
 from tests.attack.credentials import Files
@@ -11,4 +12,14 @@ from tests.attack.handshakes import Handshakes
 from tests.attack.settings_files import SettingsFiles
 from tests.attack.sounds import Sounds
 
-IN_PROCESS = (Conversation, Handshakes, Control, SettingsFiles, Boot, Documents, Sounds, Files)
+IN_PROCESS = (
+    Conversation,
+    Handshakes,
+    Control,
+    SettingsFiles,
+    Boot,
+    Documents,
+    Clocks,
+    Sounds,
+    Files,
+)

@@ -22,6 +22,7 @@ CASES = {
     "handshakes": 30,
     "control": 200,
     "state": 60,
+    "clocks": 120,
     "wav": 300,
     "credentials": 40,
 }

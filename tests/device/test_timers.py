@@ -384,6 +384,12 @@ def test_unusable_document(document: dict[str, object] | None) -> None:
         {"due_mono_s": "x"},
         {"number": math.inf},
         {"created_unix_s": []},
+        {"created_unix_s": -1e300},
+        {"due_unix_s": 1e300},
+        {"length_s": 1e300},
+        {"length_s": -1.0},
+        {"number": 10**400},
+        {"number": -1},
     ],
 )
 def test_damaged_entry(change: dict[str, object]) -> None:
@@ -399,6 +405,7 @@ def test_numbers_go_on_after_a_restart() -> None:
     """The counter is kept, and never falls behind the entries."""
     assert load({"entries": [], "last_number": 41}).set_timer(9, "", NOW)[1].number == 42
     assert load({**GOOD, "last_number": "x"}).last_number == 3
+    assert load({**GOOD, "last_number": 10**400}).last_number == 3
 
 
 @given(st.lists(st.tuples(st.floats(1, 1e5), st.floats(0, 5e4), st.floats(-1e9, 1e9))))
@@ -413,6 +420,37 @@ def test_timers_ring_in_time(steps: list[tuple[float, float, float]]) -> None:
         over = {number for number, end_s in ends.items() if end_s <= now.mono_s}
         assert {item.entry.number for item in rung} == over
         ends = {number: end_s for number, end_s in ends.items() if number not in over}
+
+
+@pytest.mark.parametrize("repeat", ["once", "daily", "weekdays"])
+def test_an_alarm_set_while_the_clock_was_years_ahead_rings_at_its_time_of_day(repeat: str) -> None:
+    """The clock is set back: it does not wait for the year in which it was set."""
+    ahead = replace(NOW, unix_s=unix("2036-02-28 22:00"))
+    schedule, _ = EMPTY.set_alarm("06:30", repeat, "", ahead, BERLIN)
+    schedule, rung = schedule.take_due(NOW, BERLIN)
+    assert rung == []
+    assert schedule.entries[0].due_unix_s == unix("2027-03-02 06:30")
+    assert schedule.entries[0].created_unix_s == NOW.unix_s
+    schedule, rung = schedule.take_due(later(NOW, 18.5 * 3600), BERLIN)
+    assert [item.late_s for item in rung] == [0.0]
+
+
+def test_a_daily_alarm_that_rang_while_the_clock_was_ahead_rings_tomorrow() -> None:
+    """Its next time was years away when the clock was set back."""
+    schedule, _ = EMPTY.set_alarm("06:30", "daily", "", NOW, BERLIN)
+    schedule, rung = schedule.take_due(later(NOW, 60.0, jump_s=9 * 366 * DAY_S), BERLIN)
+    assert [item.missed for item in rung] == [True]
+    back = later(NOW, 120.0)
+    schedule, rung = schedule.take_due(back, BERLIN)
+    assert rung == []
+    assert schedule.entries[0].due_unix_s == unix("2027-03-02 06:30")
+
+
+def test_a_clock_that_is_not_synchronised_moves_no_alarm() -> None:
+    """A Pi that wakes up in 1970 says nothing about when an alarm is due."""
+    schedule, entry = EMPTY.set_alarm("06:30", "daily", "", NOW, BERLIN)
+    woken = rebooted(NOW, 3600.0, unix_s=100.0, sync=False)
+    assert schedule.take_due(woken, BERLIN)[0].entries == (entry,)
 
 
 def test_entry_is_a_value() -> None:

@@ -26,6 +26,9 @@ NO_ECHO_DB = 50.0
 """So far below what was written an echo stays under the gate's level floor: a reply at full volume
 is about -15 dBFS, the floor -60."""
 
+ATTENUATION_MAX_DB = 200.0
+"""More, either way, than 16 bits and any amplifier allow: such a figure was not measured."""
+
 REMEDY = (
     "Install the canceller: pip install 'agentd[aec]' (64-bit systems), or set "
     'audio.echo_cancellation = "off"'
@@ -96,6 +99,10 @@ def measured_attenuation_db(document: object, settings: Audio) -> float | None:
     if devices != (settings.capture_device, settings.playback_device):
         return None
     if isinstance(found, bool) or not isinstance(found, int | float):
+        return None
+    if (
+        not -ATTENUATION_MAX_DB <= found <= ATTENUATION_MAX_DB
+    ):  # nor NaN, nor a number of 400 digits
         return None
     return float(found)
 
