@@ -119,8 +119,8 @@ def _service(name: str) -> Row:
 
 def _fault(name: str) -> Row:
     about = (machine.FAULTS[name].__doc__ or "").strip().removesuffix(".")
-    if name in machine.NEEDS_MOUNT and not machine.can_mount():
-        return Row(name, about, measured="left out: file systems cannot be mounted here")
+    if lacks := machine.why_not(name):
+        return Row(name, about, measured=f"left out: {lacks}")
     return on_the_daemon(Row(name, about), machine.FAULTS[name])
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import mmap
 import os
+import shutil
 import signal
 import socket
 import struct
 import subprocess
 import tempfile
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -17,7 +20,7 @@ import pytest
 
 from agentd.service.client import SOCKET_NAME, CallFailed
 from tests.attack import control, settings_files
-from tests.attack.house import house, lives, open_files, served, stops, watch
+from tests.attack.house import Service, house, lives, open_files, served, stops, watch
 from tests.attack.services import judge
 from tests.attack.target import rng_for
 from tests.e2e.driver import Config, Home, Speaker
@@ -27,6 +30,16 @@ DEBUG: Config = {"log": {"level": "debug"}}
 IDLE_CLIENTS = 24
 LINES = 400
 RELOADS = 40
+YEAR_S = 365 * 86_400
+TIMER_S = 8.0
+WALLS = ((-60 * YEAR_S, False), (10 * YEAR_S, True), (-10 * YEAR_S, True), (230 * YEAR_S, False))
+"""Seconds off, and whether NTP vouches for that: 1966 is the furthest back that libraries meet."""
+TIMER_SCENARIO = f"""\
+[[turn]]
+tool_call = {{ name = "set_timer", args = {{ seconds = {TIMER_S:.0f} }} }}
+say = "It is set."
+tone = "0.2s"
+"""
 
 
 @contextlib.asynccontextmanager
@@ -145,6 +158,68 @@ async def stopped_and_continued() -> None:
             await asyncio.to_thread(subprocess.run, ["sleep", "6"], check=True)
             speaker.signal(signal.SIGCONT)
             await speaker.control("status")
+
+
+class WrongTime:
+    """The wall clock of a daemon that is started with `prefix`."""
+
+    def __init__(self, folder: Path) -> None:
+        library, page = folder / "wrong_time.so", folder / "wrong_time"
+        source = Path(__file__).with_name("wrong_time.c")
+        subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, source], check=True)
+        page.write_bytes(struct.pack("=qq", 0, 1))
+        with page.open("r+b") as file:
+            self._page = mmap.mmap(file.fileno(), 16)
+        self.prefix = ("env", f"LD_PRELOAD={library}", f"WRONG_TIME={page}")
+
+    def be(self, off_s: int, *, synchronised: bool) -> None:
+        """Set it so many seconds off."""
+        self._page[:] = struct.pack("=qq", off_s, synchronised)
+
+
+async def clock_jumps() -> None:
+    """A wall clock that is set by decades rings no timer early or late, and ends nothing."""
+    with tempfile.TemporaryDirectory(prefix="attack-") as folder:
+        scenario = Path(folder) / "timer.toml"
+        scenario.write_text(TIMER_SCENARIO, "utf-8")
+        clock = WrongTime(Path(folder))
+        async with served(Path(folder), *SERVICE, "--scenario", str(scenario)) as service:
+            home = house(Path(folder), service.environment, DEBUG)
+            async with lives(home, *clock.prefix) as speaker:
+                await speaker.wait_event("session_fresh")
+                began_s = time.monotonic()
+                await speaker.control("say", text="Eight seconds, please.")
+                await speaker.wait_event("timer_set")
+                for off_s, synchronised in WALLS:
+                    clock.be(off_s, synchronised=synchronised)
+                    judge(await watch(speaker, 1.5))
+                await speaker.wait_event("ringing")
+                assert time.monotonic() - began_s >= TIMER_S, "it rang early"
+                await speaker.control("silence")
+                for off_s, synchronised in WALLS:
+                    await _dials_at(speaker, service, clock, off_s, synchronised=synchronised)
+                await asks(speaker, "Is all well?")
+                await stops(speaker)
+
+
+async def _dials_at(
+    speaker: Speaker, service: Service, clock: WrongTime, off_s: int, *, synchronised: bool
+) -> None:
+    """Have it dial at a time at which no certificate is valid; then the time is right again."""
+    clock.be(off_s, synchronised=synchronised)
+    since = speaker.mark()
+    await service.ask("fault", do="reset")
+    await speaker.wait_event("disconnected", since=since, phase="handshake")
+    judge(await watch(speaker, 0.5))
+    clock.be(0, synchronised=True)
+    await speaker.control("reload")  # in place of half a minute of patience
+    await speaker.until(
+        lambda: [
+            *speaker.told("session_fresh", since=since),
+            *speaker.told("resumed", since=since),
+        ],
+        "a session at the right time",
+    )
 
 
 async def killed_again_and_again() -> None:
@@ -281,6 +356,7 @@ FAULTS: dict[str, Fault] = {
     "few-descriptors": few_descriptors,
     "little-memory": little_memory,
     "stopped": stopped_and_continued,
+    "clock-jumps": clock_jumps,
     "killed": killed_again_and_again,
     "reload-storm": reload_storm,
     "odd-files": odd_files,
@@ -289,3 +365,13 @@ FAULTS: dict[str, Fault] = {
     "hostile-lines": hostile_lines,
 }
 NEEDS_MOUNT = frozenset({"disk-full", "disk-read-only"})
+NEEDS_COMPILER = frozenset({"clock-jumps"})
+
+
+def why_not(name: str) -> str:
+    """Return what this machine lacks for a fault; empty: nothing."""
+    if name in NEEDS_MOUNT and not can_mount():
+        return "file systems cannot be mounted here"
+    if name in NEEDS_COMPILER and shutil.which("cc") is None:
+        return "there is no C compiler"
+    return ""
