@@ -101,6 +101,15 @@ attack-guided: setup ## coverage-guided (atheris); MODE=frames SECONDS=600, see 
 test-clients: setup ## other people's Live clients, from PyPI and npm, on the emulator; CLIENTS="2.19 @google"
 	$(PY) -m tests.clients $(CLIENTS)
 
+# The oldest SDK that pyproject.toml allows, put before the one of the environment.
+FLOOR := .cache/floor
+.PHONY: test-floor
+test-floor: setup ## the session's tests with the oldest google-genai that is allowed
+	oldest=$$($(PY) -c 'import re; print(re.search(r"google-genai>=([0-9.]+)", open("pyproject.toml").read())[1])'); \
+	$(PY) -m pip install -q --no-deps --upgrade --target $(FLOOR) "google-genai==$$oldest.*,<=$$oldest.99"; \
+	export PYTHONPATH=$(FLOOR); $(PY) -c "import google.genai as g; print('google-genai', g.__version__); assert g.__version__.startswith('$$oldest.')"; \
+	$(PY) -m pytest -n $(WORKERS) --dist loadfile $(or $(PYTEST_ARGS),tests/live) </dev/null
+
 .PHONY: acoustic
 acoustic: setup ## echo, on the sound rig with a room between speaker and microphone, and in 24 rooms
 	AGENTD_ACOUSTIC=1 $(PY) -m pytest tests/e2e/test_echo.py $(PYTEST_ARGS) </dev/null

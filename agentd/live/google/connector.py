@@ -9,7 +9,7 @@ What the SDK does not do is done here, at its own documented doors (`http_option
   transport.
 * Every close comes as another exception: `APIError` in receive, `ConnectionClosed` in send,
   `InvalidStatus` in the handshake. They become one `Failure`.
-* One unknown frame ends the receive generator with a bare `TypeError` (3.4.0). We go on.
+* One unknown frame ends the receive generator with a bare `TypeError` (3.4 to 3.6). We go on.
 * A dead peer is noticed after 50 s. TCP_USER_TIMEOUT and keepalive notice earlier.
 """
 
@@ -52,6 +52,10 @@ MAX_FRAME_BYTES = 2 << 20  # replies come in pieces of some kB; the SDK's 1 MiB 
 CLOSE_TIMEOUT_S = 1.0
 SWITCHING_PROTOCOLS = 101
 HAPPY_EYEBALLS_DELAY_S = 0.25  # what RFC 8305 recommends
+PRIVATE_PARTS = (
+    "_api_client",
+    "_websocket_ssl_ctx",
+)  # of the SDK: docs/developer/dependencies.md lists why
 NAME_AGAIN_S = 1.0  # for a look-up that should come from a cache
 MULTI_REGIONS = ("us", "eu")  # as in the SDK
 
@@ -258,10 +262,14 @@ class GenaiConnector:
         """Try the next address after a quarter of a second (RFC 8305, section 5).
 
         asyncio does it if it is asked to, and websockets hands on what it does not know itself. The
-        SDK keeps only what stands in the signature of websockets' `connect` (3.4.0), so this goes
-        where it keeps the rest.
+        SDK keeps only what stands in the signature of websockets' `connect` (3.4 to 3.6), so this
+        goes where it keeps the rest; an SDK that keeps it elsewhere does without.
         """
-        options = client._api_client._websocket_ssl_ctx  # noqa: SLF001
+        options: Any = client
+        for name in PRIVATE_PARTS:
+            options = getattr(options, name, None)
+        if not isinstance(options, dict):
+            return
         options["happy_eyeballs_delay"] = HAPPY_EYEBALLS_DELAY_S
         if self._proxy.scheme == "https":
             options["proxy_ssl"] = self._tls
@@ -313,8 +321,8 @@ def _import_sdk() -> ssl.SSLContext:
 def ignore_warnings_of_the_sdk() -> None:
     """Keep the service's words out of the log and out of memory.
 
-    For a value that it does not know the SDK (3.4.0) warns with that value. Python remembers every
-    text of a warning for the life of the process, except of those that are ignored.
+    For a value that it does not know the SDK (3.4 to 3.6) warns with that value. Python remembers
+    every text of a warning for the life of the process, except of those that are ignored.
     """
     for module in ("google.genai", "pydantic"):
         warnings.filterwarnings("ignore", module=rf"{re.escape(module)}(\.|$)")

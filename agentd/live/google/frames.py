@@ -1,9 +1,9 @@
 """What a frame of the service may be, decided before the SDK builds its objects from it.
 
-The SDK (3.4.0) takes a frame of any size and shape: 700,000 parts are 19 s of work, and a frame
-with nothing but a kind that it does not know ends its stream with a bare `TypeError`. The bounds
-stand far above every frame that the service is known to send: a reply comes in pieces of some kB,
-one or two parts each.
+The SDK (3.4 to 3.6) takes a frame of any size and shape: 700,000 parts are 19 s of work, and a
+frame with nothing but a kind that it does not know ends its stream with a bare `TypeError`. The
+bounds stand far above every frame that the service is known to send: a reply comes in pieces of
+some kB, one or two parts each.
 """
 
 from __future__ import annotations

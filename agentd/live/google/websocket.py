@@ -50,8 +50,8 @@ class Redirected(InvalidHandshake):
 class LiveWebSocket(ClientConnection):
     """A connection whose first frame for the SDK is setupComplete, whatever the peer sends first.
 
-    The SDK takes the first frame for setupComplete without looking (3.4.0). What comes before it,
-    and what comes in the same frame, is handed out afterwards.
+    The SDK takes the first frame for setupComplete without looking (3.4 to 3.6). What comes before
+    it, and what comes in the same frame, is handed out afterwards.
 
     asyncio hands over up to 256 KiB at once, which may be 65,000 frames: they are taken in
     slices, and the loop has its turn after each.
