@@ -56,6 +56,7 @@ from agentd.live.usage import Usage
 HANDLE_S = 5.0  # the handle after a turn comes a moment behind its end, or not at all
 LOOK_AGAIN_S = 5.0  # whether a question that is still being sent gets on
 UNKNOWN_KINDS = 16  # that are told; a peer may invent more
+SWITCHED_OFF = "functions are switched off"
 TOO_MANY = "refused: too many texts wait for a connection"
 
 
@@ -79,6 +80,7 @@ class Conversation:
         self._usage = Usage()
         self._memory = Memory(settings, out, endpoint(settings))
         self._consent = Consent(rules.ask, settings.tools.confirm, out, press=_press(settings))
+        self._rules = rules
         self._calls = Calls(Admission(rules, self._consent, out), out)
         self._outbox = Outbox(
             max_age_s=settings.network.replay_max_age_s, max_bytes=ring_bytes(settings)
@@ -106,6 +108,7 @@ class Conversation:
             scene=self._scene,
         )
         self._instruction_due = False
+        self._tools_due = False
         self._bad_frames = 0
         self._unknown_frames = 0
         self._unknown_kinds: set[str] = set()
@@ -162,6 +165,7 @@ class Conversation:
         now = self._out.now
         self._uplink.held = self._caps.hold_audio_during_calls and self._calls.blocking
         self._send_instruction()
+        self._send_tools()
         self._uplink.tick(now)
         if self._turns.is_open:
             self._memory.fall_behind()
@@ -225,7 +229,7 @@ class Conversation:
 
     def _opened(self, connection: ConnectionRecord) -> None:
         """Begin to talk: restored context first, then what waits."""
-        self._instruction_due = False  # the setup has carried it
+        self._instruction_due = self._tools_due = False  # the setup has carried them
         self._uplink.configure(self._uplink_settings())
         self._turns.connected(local_activity=self._uplink.settings.local_activity)
         self._give(self._calls.connected(self._outbox.questions()))
@@ -315,6 +319,7 @@ class Conversation:
             self._out.emit(events.UnknownFrame(kind=kind))
 
     def _tools(self, message: ServerMessage, turn: int | None) -> None:
+        enabled = self._settings.tools.enabled
         for call in message.calls if turn is not None else ():
             assert turn is not None
             if not self._turns.may_call(turn):
@@ -322,10 +327,10 @@ class Conversation:
                 break
             self._give(
                 self._calls.called(
-                    call,
+                    call if enabled else replace(call, refused=SWITCHED_OFF),
                     turn,
                     self._out.now,
-                    timeout_s=self._settings.tools.timeout_s,
+                    timeout_s=self._timeout_s(call.name),
                     blocking=not (self._caps.declare_behavior and self._non_blocking(call.name)),
                     tellable=not self._turns.is_telling,
                 )
@@ -338,10 +343,14 @@ class Conversation:
         now = self._out.now
         confirmed = self._consent.pressed(now)
         if confirmed is not None:
-            timeout_s = self._settings.tools.timeout_s
+            timeout_s = self._timeout_s(confirmed.name)
             self._calls.run_by_hand(
                 confirmed.name, confirmed.question.args, now, timeout_s=timeout_s
             )
+
+    def _timeout_s(self, name: str) -> float:
+        own_s = self._rules.timeout_s(name)
+        return self._settings.tools.timeout_s if own_s is None else own_s
 
     def _too_many_calls(self, call: FunctionCall, turn: int) -> None:
         """End an answer that calls one function after the other; the model is told once."""
@@ -459,13 +468,20 @@ class Conversation:
         """Declare the functions anew in the best way there is; return which."""
         if self._supervisor.is_live:
             if self._caps.tools_update:
-                self._uplink.send(ToolsUpdate(self._settings.tools.enabled))
+                self._tools_due = True
                 return "context_update"
             self._supervisor.leave_when_quiet("new functions")
         elif self._supervisor.state is State.DIALING:  # its setup may name the old ones
             failure = Failure(Phase.SETUP, Kind.LOCAL, reason="new functions")
             self._supervisor.abandon(failure, planned=True)
+        elif self._supervisor.is_setup_refused:  # perhaps over the old ones
+            self._supervisor.retry_now()
         return "on_resume"
+
+    def _send_tools(self) -> None:
+        """Declare other functions when nobody speaks: the model works anew through all it holds."""
+        if self._tools_due and self._turns.quiet and self._uplink.idle and not self._calls.pending:
+            self._tools_due = not self._uplink.send(ToolsUpdate(self._settings.tools.enabled))
 
     def _send_instruction(self) -> None:
         """Send a role-system instruction when it interrupts nothing that goes on."""

@@ -119,6 +119,12 @@ class Supervisor:
         """Tell whether messages may be sent."""
         return self._machine.state in CONNECTED
 
+    @property
+    def is_setup_refused(self) -> bool:
+        """Return whether the session rests because the service refuses what the setup says."""
+        cause = self.trouble.cause if self.trouble is not None else ""
+        return self.state is State.REFUSED and cause == SETUP_REFUSED
+
     def current(self, number: int) -> ConnectionRecord | None:
         """Return the connection if `number` is the present one and it is live."""
         connection = self.connection

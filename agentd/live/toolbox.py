@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from agentd.errors import AgentdError
 from agentd.live.callrates import Limits
 from agentd.live.consent import Question
 from agentd.live.tool_rules import Rules
@@ -30,6 +31,10 @@ Response = Mapping[str, Any]
 NO_ARGUMENTS: Mapping[str, Any] = {"type": "object", "properties": {}}
 
 
+class ToolFailed(AgentdError):
+    """A tool could not do it; the model is told these words."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tool:
     """A function with what the model must know of it; `parameters` is a JSON schema."""
@@ -40,6 +45,7 @@ class Tool:
     parameters: Mapping[str, Any] = field(default_factory=lambda: dict(NO_ARGUMENTS))
     slow: bool = False  # declared NON_BLOCKING where the backend allows: the talk goes on meanwhile
     per_minute: int = 20
+    timeout_s: float | None = None  # how long a call may take; None: `tools.timeout_s`
     asks: Callable[[Mapping[str, Any]], str] = lambda _args: ""
     """What a person must have confirmed before a call with these arguments is run ("delete this
     conversation"); an empty text: nothing."""
@@ -70,7 +76,11 @@ class Toolbox:
             raise ValueError(f"tool {tool.name!r} exists already")
         self._tools[tool.name] = tool
 
-    def __iter__(self) -> Any:
+    def remove(self, name: str) -> None:
+        """Offer a tool no more; one that is not there is no error."""
+        self._tools.pop(name, None)
+
+    def __iter__(self) -> Iterator[Tool]:
         return iter(self._tools.values())
 
     def __len__(self) -> int:
@@ -83,7 +93,12 @@ class Toolbox:
 
     def rules(self) -> Rules:
         """Return how often which function may be called, and which only after a person's yes."""
-        return Rules(Limits(self._per_minute, OTHER_PER_MINUTE, TOTAL_PER_MINUTE), self._ask)
+        limits = Limits(self._per_minute, OTHER_PER_MINUTE, TOTAL_PER_MINUTE)
+        return Rules(limits, self._ask, self._timeout_s)
+
+    def _timeout_s(self, name: str) -> float | None:
+        tool = self._tools.get(name)
+        return None if tool is None else tool.timeout_s
 
     def _per_minute(self, name: str) -> int | None:
         tool = self._tools.get(name)
@@ -108,6 +123,8 @@ class Toolbox:
         try:
             response = dict(await tool.run(args))
             size = len(json.dumps(response))
+        except ToolFailed as error:
+            return "failed", {"error": str(error)}
         except Exception as error:  # noqa: BLE001 - a tool's fault must not end the conversation
             return "failed", {"error": f"{type(error).__name__}: {error}"[:500]}
         if size > MAX_RESPONSE_CHARS:

@@ -8,6 +8,7 @@ import pytest
 
 from agentd import events as e
 from agentd.live import commands as c
+from agentd.live.failures import Failure, Kind, Phase
 from agentd.live.machine import State
 from agentd.live.messages import (
     ClientContent,
@@ -19,6 +20,7 @@ from agentd.live.messages import (
 from agentd.live.replay import MAX_TEXTS
 from tests.live.scenes import NATIVE, SEED_ONLY, cancelled, sent, talked
 from tests.live.world import (
+    BAD_KEY,
     NO_ROUTE,
     World,
     settings,
@@ -135,6 +137,50 @@ def test_other_functions(live: dict[str, Any], how: str) -> None:
     assert world.outcomes == [how]
     assert sent(world, ToolsUpdate) == [ToolsUpdate()] * (how == "context_update")
     assert world.is_in(State.SWITCHING if how == "on_resume" else State.LIVE)
+
+
+def test_other_functions_wait_until_nobody_speaks() -> None:
+    """Not in the middle of a word or an answer; what changed several times goes out once."""
+    world = talked()
+    world.speak(end=False)
+    world.give(c.ToolsChanged())
+    world.give(c.ToolsChanged())
+    assert world.outcomes == ["context_update"] * 2
+    assert not sent(world, ToolsUpdate)
+    world.finish()
+    assert not sent(world, ToolsUpdate)
+    world.reply()
+    assert sent(world, ToolsUpdate) == [ToolsUpdate()]
+    world.speak()
+    world.reply()
+    assert sent(world, ToolsUpdate) == [ToolsUpdate()]
+
+
+def test_other_functions_that_a_break_overtakes_go_with_the_setup() -> None:
+    """The next one declares what there is then, and nothing is sent beside it."""
+    world = talked()
+    world.speak()
+    world.give(c.ToolsChanged())
+    world.end()
+    world.connect()
+    world.reply()
+    assert not sent(world, ToolsUpdate)
+
+
+@pytest.mark.parametrize(
+    ("failure", "dials"),
+    [
+        (Failure(Phase.SETUP, Kind.CLOSED, 1007, "Request contains an invalid argument."), 2),
+        (BAD_KEY, 1),
+    ],
+)
+def test_other_functions_may_mend_a_refused_setup(failure: Failure, dials: int) -> None:
+    """One bad declaration ends every setup: with others it is tried at once, for no other cause."""
+    world = World().start()
+    world.end(failure)
+    assert world.is_in(State.REFUSED)
+    world.give(c.ToolsChanged())
+    assert len(world.wires) == dials
 
 
 def test_other_functions_while_dialling() -> None:

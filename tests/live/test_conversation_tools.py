@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from agentd import events as e
 from agentd.live import commands as c
+from agentd.live.consent import Question
 from agentd.live.machine import State
 from agentd.live.messages import (
     ActivityEnd,
@@ -13,6 +14,7 @@ from agentd.live.messages import (
     RealtimeAudio,
     ToolResponse,
 )
+from agentd.live.tool_rules import Rules
 from tests.live.scenes import (
     CALL,
     NATIVE,
@@ -48,6 +50,28 @@ def test_a_tool_at_work_is_not_the_services_silence() -> None:
     assert [told.outcome for told in world.told(e.ToolCalled)] == ["timeout"]
     assert "error" in sent(world, ToolResponse)[0].response
     assert not world.tools
+
+
+def test_a_function_may_have_a_deadline_of_its_own() -> None:
+    """Longer or shorter than that of the settings."""
+    rules = Rules(None, lambda _name, _args: Question(), {"lamp": 3.0}.get)
+    world = World(settings(tools__timeout_s=8.0), rules=rules).online()
+    world.speak()
+    world.receive(calls=(CALL, FunctionCall("c2", "radio", {})))
+    world.advance(4.0)
+    assert [told.tool for told in world.told(e.ToolCalled)] == ["lamp"]
+    world.advance(5.0)
+    assert [told.tool for told in world.told(e.ToolCalled)] == ["lamp", "radio"]
+
+
+def test_functions_that_are_switched_off_are_not_run() -> None:
+    """Whatever the model remembers, or makes up."""
+    world = World(settings(tools__enabled=False)).online()
+    world.speak()
+    world.receive(calls=(CALL,))
+    assert not world.tools
+    (answer,) = sent(world, ToolResponse)
+    assert "switched off" in answer.response["error"]
 
 
 def test_a_withdrawn_call_is_stopped_and_not_answered() -> None:

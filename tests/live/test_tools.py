@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from agentd.live.toolbox import MAX_RESPONSE_CHARS, Tool, Toolbox, builtin_tools
+from agentd.live.toolbox import MAX_RESPONSE_CHARS, Tool, Toolbox, ToolFailed, builtin_tools
 
 
 def call(toolbox: Toolbox, name: str, **args: Any) -> tuple[str, Mapping[str, Any]]:
@@ -50,6 +50,29 @@ def test_whatever_a_tool_does_the_model_gets_an_answer(run: Any, says: str) -> N
     outcome, response = call(Toolbox((Tool("t", "", run),)), "t")
     assert outcome == "failed"
     assert says in response["error"]
+
+
+def test_a_tool_that_says_why_it_failed_is_quoted() -> None:
+    """Without the name of an exception before it."""
+
+    async def refuse(args: Mapping[str, Any]) -> Mapping[str, Any]:
+        raise ToolFailed("the lamp is unplugged")
+
+    toolbox = Toolbox((Tool("lamp", "", refuse),))
+    assert call(toolbox, "lamp") == ("failed", {"error": "the lamp is unplugged"})
+
+
+def test_a_tool_that_was_removed_is_none() -> None:
+    """Its name is free again, and its deadline is nobody's."""
+    toolbox = Toolbox((Tool("lamp", "", echo, timeout_s=3.0),))
+    rules = toolbox.rules()
+    assert rules.timeout_s("lamp") == 3.0
+    toolbox.remove("lamp")
+    toolbox.remove("lamp")
+    assert rules.timeout_s("lamp") is None
+    assert call(toolbox, "lamp") == ("failed", {"error": "there is no function lamp"})
+    toolbox.add(Tool("lamp", "", echo))
+    assert len(toolbox) == 1
 
 
 def test_a_function_that_does_not_exist() -> None:
