@@ -220,7 +220,7 @@ class Network(Section):
         30.0, ge=5.0, le=300.0, description="late pongs of 8-30 s are normal for the service"
     )
     replay_max_age_s: Real = Field(
-        20.0, ge=0.0, le=300.0, description="older speech is dropped and the user told"
+        20.0, ge=0.0, le=300.0, description="older speech is dropped, and the user is notified"
     )
 
 
@@ -291,7 +291,7 @@ class Control(Section):
 
 
 class Log(Section):
-    """What is told, and how."""
+    """What is logged, and how."""
 
     level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level")
     format: Literal["auto", "journal", "text", "json"] = Field(
