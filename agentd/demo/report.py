@@ -10,7 +10,7 @@ from pathlib import Path
 from agentd.audio import formats
 from agentd.audio.wav import read_header
 from agentd.demo.screen import Sheet
-from agentd.demo.script import Line
+from agentd.demo.script import SpokenLine
 from agentd.events import TurnEnded
 from agentd.service.statustext import was_answered
 from agentd.text import counted
@@ -23,7 +23,7 @@ EDGE_S = 0.06  # the recordings begin and end with a little silence
 class Delivery:
     """How one line reached the service."""
 
-    line: Line
+    line: SpokenLine
     connection: int  # 0: not at all
     times: int  # how many complete utterances held it
     turn: TurnEnded | None
@@ -37,7 +37,7 @@ class Delivery:
 def check(
     microphone: Path,
     placed: Sequence[tuple[float, float]],
-    lines: Sequence[Line],
+    lines: Sequence[SpokenLine],
     received: Sequence[Utterance],
     turns: Sequence[TurnEnded],
 ) -> list[Delivery]:

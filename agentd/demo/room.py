@@ -9,7 +9,7 @@ from pathlib import Path
 from agentd.audio import formats
 from agentd.audio.resample import resample
 from agentd.audio.wav import read_header
-from agentd.demo.script import PAUSE_S, TAIL_S, Line
+from agentd.demo.script import PAUSE_S, TAIL_S, SpokenLine
 from agentd.errors import DeviceNotFound
 
 MICROPHONE_HZ = formats.CAPTURE_RATE_HZ
@@ -17,7 +17,7 @@ SPEAKER_HZ = formats.PLAYBACK_RATE_HZ
 
 
 def write_user(
-    path: Path, speech_directory: Path, lines: Sequence[Line]
+    path: Path, speech_directory: Path, lines: Sequence[SpokenLine]
 ) -> list[tuple[float, float]]:
     """Write what the user says, pauses included, at 16 kHz; return begin and end of each line.
 

@@ -16,7 +16,7 @@ TAIL_S = 6.0  # of silence after the last word, for the last reply
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class SpokenLine:
     """One thing the user says: WAV names without suffix, joined into one utterance."""
 
     at_s: float
@@ -47,12 +47,12 @@ class Mishap:
 GO_AWAY_TIME_LEFT_S = 9.0
 
 LINES = (
-    Line(0.4, ("Front_Center",), "spoken before the session is up"),
-    Line(6.0, ("Front_Right", "Front_Left"), "an ordinary turn"),
-    Line(14.0, ("Rear_Center",), "GoAway in mid-word: the switch waits for a quiet moment"),
-    Line(22.0, ("Side_Left", "Side_Right"), "the network is cut in mid-sentence"),
-    Line(31.0, ("Rear_Left", "Rear_Right", "Rear_Center"), "a long one, for a long reply"),
-    Line(37.6, ("Front_Center",), "barge-in: spoken over the reply"),
+    SpokenLine(0.4, ("Front_Center",), "spoken before the session is up"),
+    SpokenLine(6.0, ("Front_Right", "Front_Left"), "an ordinary turn"),
+    SpokenLine(14.0, ("Rear_Center",), "GoAway in mid-word: the switch waits for a quiet moment"),
+    SpokenLine(22.0, ("Side_Left", "Side_Right"), "the network is cut in mid-sentence"),
+    SpokenLine(31.0, ("Rear_Left", "Rear_Right", "Rear_Center"), "a long one, for a long reply"),
+    SpokenLine(37.6, ("Front_Center",), "barge-in: spoken over the reply"),
 )
 
 MISHAPS = (

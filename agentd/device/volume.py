@@ -43,7 +43,7 @@ class MixerBusy(AudioError):
     """The mixer could not be asked for lack of processes, memory or files; it is tried again."""
 
 
-class Control(Protocol):
+class VolumeControl(Protocol):
     """Something that makes the device louder or softer."""
 
     async def set_percent(self, percent: int) -> None:
@@ -154,7 +154,7 @@ def best_control(names: Iterable[str]) -> str | None:
 
 async def find_control(
     pcm: str, wanted: str, software: SoftwareVolume, run: Run | None = None
-) -> Control:
+) -> VolumeControl:
     """Return the control to use: `wanted` is "auto", "software" or the name of a control.
 
     With "auto" a card that has no control, or cannot be asked, gets the software volume.
@@ -190,8 +190,8 @@ class Volume:
     def __init__(
         self,
         *,
-        control: Control,
-        fallback: Control,
+        control: VolumeControl,
+        fallback: VolumeControl,
         store: MuteStore,
         emit: Emit,
         default_percent: int,
@@ -205,7 +205,7 @@ class Volume:
         saved = (store.read(DOCUMENT) or {}).get("percent")
         known = isinstance(saved, int) and not isinstance(saved, bool)
         self._percent = clamp(saved if isinstance(saved, int) and known else default_percent)
-        self._find: Callable[[], Awaitable[Control]] | None = None
+        self._find: Callable[[], Awaitable[VolumeControl]] | None = None
         self._turn = asyncio.Lock()
         self._wanted = self._brought = 0  # changes, counted
         self._again = asyncio.Event()
@@ -225,7 +225,7 @@ class Volume:
             await self._clock.sleep(RETRY_S)
             await self._apply()
 
-    async def use(self, find: Callable[[], Awaitable[Control]]) -> None:
+    async def use(self, find: Callable[[], Awaitable[VolumeControl]]) -> None:
         """Look for a control (the start, a reload, a card) and bring it to the same volume."""
         self._find = find
         await self._apply()

@@ -12,7 +12,7 @@ from agentd.service.rpc import Param, Params
 WRITE_S = 5.0  # in which an answer is read, or the client is hung up on
 
 
-class Line(Protocol):
+class ClientLine(Protocol):
     """The client's end, as whoever serves it for long sees it."""
 
     async def send(self, data: bytes, within_s: float | None = None) -> None:
@@ -49,7 +49,7 @@ class Stay:
     """
 
     result: object
-    run: Callable[[Line], Awaitable[None]]
+    run: Callable[[ClientLine], Awaitable[None]]
     close: Callable[[], None] = lambda: None
     own_place: bool = False
 

@@ -19,7 +19,7 @@ from agentd.service import rpc
 from agentd.service.entry import entry_of, level_name
 from agentd.service.feed import EVERYTHING, TEXT_CHARS, Feed
 from agentd.service.peers import Access, Peer
-from agentd.service.stay import WRITE_S, Door, Line, Stay
+from agentd.service.stay import WRITE_S, ClientLine, Door, Stay
 from agentd.text import safe_text
 from agentd.waiting import wait_for_event
 
@@ -130,7 +130,7 @@ class Watchers:
 
     # ── what is sent ──
 
-    async def _send_events(self, reader: _Reader, line: Line) -> None:
+    async def _send_events(self, reader: _Reader, line: ClientLine) -> None:
         while True:
             await reader.more.wait()
             reader.more.clear()
@@ -145,7 +145,7 @@ class Watchers:
             lambda: self._of_status.discard(changed),
         )
 
-    async def _send_status(self, changed: asyncio.Event, line: Line) -> None:
+    async def _send_status(self, changed: asyncio.Event, line: ClientLine) -> None:
         last = b""
         while True:
             now = rpc.notification("status", self._status())
@@ -157,7 +157,7 @@ class Watchers:
             changed.clear()
 
 
-async def _until_hung_up(line: Line, sending: Coroutine[Any, Any, None]) -> None:
+async def _until_hung_up(line: ClientLine, sending: Coroutine[Any, Any, None]) -> None:
     async def send() -> None:
         with contextlib.suppress(OSError):  # it has gone, and the other side hears of it
             await sending

@@ -11,11 +11,11 @@ import pytest
 
 from agentd.audio.offset import shift
 from agentd.demo.report import Delivery, check
-from agentd.demo.script import Line
+from agentd.demo.script import SpokenLine
 from live_emulator import Utterance
 
 HZ = 16_000
-LINES = (Line(1.0, ("a",), ""), Line(3.0, ("b",), ""))
+LINES = (SpokenLine(1.0, ("a",), ""), SpokenLine(3.0, ("b",), ""))
 PLACED = [(1.0, 2.0), (3.0, 4.0)]
 
 

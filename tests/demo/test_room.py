@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agentd.demo.room import read_mono, write_stereo, write_user
-from agentd.demo.script import PAUSE_S, TAIL_S, Line
+from agentd.demo.script import PAUSE_S, TAIL_S, SpokenLine
 from agentd.errors import DeviceNotFound
 
 
@@ -24,7 +24,7 @@ def write(path: Path, hz: int, values: list[int]) -> None:
 def test_words_are_placed_where_the_script_says(tmp_path: Path) -> None:
     """Each line begins at its time; the words of one line are a short pause apart."""
     write(tmp_path / "word.wav", 16_000, [1000] * 8_000)
-    lines = (Line(1.0, ("word",), ""), Line(3.0, ("word", "word"), ""))
+    lines = (SpokenLine(1.0, ("word",), ""), SpokenLine(3.0, ("word", "word"), ""))
     placed = write_user(tmp_path / "user.wav", tmp_path, lines)
     assert placed == [(1.0, 1.5), (3.0, 4.0 + PAUSE_S)]
     room = read_mono(tmp_path / "user.wav", 16_000)
@@ -47,4 +47,4 @@ def test_the_room_has_the_user_left_and_the_speaker_right(tmp_path: Path) -> Non
 def test_missing_speech_is_told_with_the_package_to_install(tmp_path: Path) -> None:
     """The remedy is one command."""
     with pytest.raises(DeviceNotFound, match="sudo apt install alsa-utils"):
-        write_user(tmp_path / "user.wav", tmp_path, (Line(0.0, ("word",), ""),))
+        write_user(tmp_path / "user.wav", tmp_path, (SpokenLine(0.0, ("word",), ""),))

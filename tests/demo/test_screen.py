@@ -9,7 +9,7 @@ from rich.console import Console
 
 from agentd.demo.report import Delivery, table
 from agentd.demo.screen import PlainScreen, TerminalScreen, open_screen
-from agentd.demo.script import Line
+from agentd.demo.script import SpokenLine
 from agentd.events import TurnEnded
 
 ESCAPE = "\x1b]0;title\x07\u202eevil\nnew line"
@@ -23,9 +23,9 @@ def turn(first_audio_ms: float, heard_ms: float) -> TurnEnded:
 
 
 DELIVERIES = [
-    Delivery(Line(0.0, ("Front_Left",), "an ordinary turn"), 1, 1, turn(210.0, 1500.0)),
-    Delivery(Line(0.0, ("Rear_Left",), "lost"), 0, 0, turn(-1.0, 0.0)),
-    Delivery(Line(0.0, ("Side_Left",), "once and again"), 2, 2, None),
+    Delivery(SpokenLine(0.0, ("Front_Left",), "an ordinary turn"), 1, 1, turn(210.0, 1500.0)),
+    Delivery(SpokenLine(0.0, ("Rear_Left",), "lost"), 0, 0, turn(-1.0, 0.0)),
+    Delivery(SpokenLine(0.0, ("Side_Left",), "once and again"), 2, 2, None),
 ]
 
 

@@ -21,7 +21,7 @@ from agentd.clock import SystemClock
 from agentd.config.files import Loaded, parse
 from agentd.daemon import Daemon, Parts
 from agentd.demo.room import write_user
-from agentd.demo.script import SPEECH_DIRECTORY, Line
+from agentd.demo.script import SPEECH_DIRECTORY, SpokenLine
 from agentd.device.leds import NoLights
 from agentd.service.journal import Journal
 from agentd.service.notify import Notifier
@@ -123,7 +123,7 @@ async def house(
     options: EmulatorOptions = OPTIONS,
 ) -> AsyncIterator[House]:
     """Run a daemon in a room in which somebody talks a lot; `lit` has it open its own lights."""
-    room = [Line(2.0 * number, WORDS[number % 4 :][:1], "") for number in range(lines)]
+    room = [SpokenLine(2.0 * number, WORDS[number % 4 :][:1], "") for number in range(lines)]
     await asyncio.to_thread(write_user, tmp_path / "room.wav", SPEECH_DIRECTORY, room)
     before = dict(os.environ)
     try:

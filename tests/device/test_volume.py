@@ -13,11 +13,11 @@ import pytest
 
 from agentd.clock import FakeClock
 from agentd.device.volume import (
-    Control,
     MixerBusy,
     MixerVolume,
     SoftwareVolume,
     Volume,
+    VolumeControl,
     best_control,
     clamp,
     find_control,
@@ -191,7 +191,10 @@ def volume(store: MemoryStore, events: list[Event]) -> tuple[Volume, list[int]]:
 
 
 def knob_on(
-    control: Control, fallback: Control, events: list[Event], store: MemoryStore | None = None
+    control: VolumeControl,
+    fallback: VolumeControl,
+    events: list[Event],
+    store: MemoryStore | None = None,
 ) -> Volume:
     """Return a volume on a control."""
     return Volume(
@@ -204,10 +207,10 @@ def knob_on(
     )
 
 
-def found(control: Control) -> Callable[[], Awaitable[Control]]:
+def found(control: VolumeControl) -> Callable[[], Awaitable[VolumeControl]]:
     """Return a search that finds `control`."""
 
-    async def find() -> Control:
+    async def find() -> VolumeControl:
         return control
 
     return find

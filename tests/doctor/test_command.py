@@ -16,7 +16,7 @@ import pytest
 
 from agentd import events as e
 from agentd.demo.room import write_user
-from agentd.demo.script import SPEECH_DIRECTORY, Line
+from agentd.demo.script import SPEECH_DIRECTORY, SpokenLine
 from agentd.doctor import findings as f
 from agentd.doctor import live
 from agentd.doctor.loopback import Witness, judge
@@ -118,7 +118,7 @@ def test_a_healthy_device(rig: SoundRig, tmp_path: Path) -> None:
 @needs_words
 def test_loopback(tmp_path: Path) -> None:
     """Recorded speech goes through microphone, gate, service and speaker, and is heard again."""
-    lines = [Line(3.0 * number, ("Front_Center",), "") for number in range(4)]
+    lines = [SpokenLine(3.0 * number, ("Front_Center",), "") for number in range(4)]
     write_user(tmp_path / "room.wav", SPEECH_DIRECTORY, lines)
     speaker = tmp_path / "speaker.wav"
     file = configure(
@@ -176,7 +176,9 @@ def test_a_running_daemon_is_asked_instead(tmp_path: Path) -> None:
 
     async def test() -> None:
         async with service() as emulator:
-            write_user(tmp_path / "room.wav", SPEECH_DIRECTORY, [Line(0.5, ("Front_Center",), "")])
+            write_user(
+                tmp_path / "room.wav", SPEECH_DIRECTORY, [SpokenLine(0.5, ("Front_Center",), "")]
+            )
             file = configure(
                 tmp_path,
                 live={"base_url": emulator.base_url},

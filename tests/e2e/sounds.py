@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from agentd.audio.wav import read_header
 from agentd.demo.room import read_mono, write_user
-from agentd.demo.script import SPEECH_DIRECTORY, Line
+from agentd.demo.script import SPEECH_DIRECTORY, SpokenLine
 from live_emulator import Utterance
 from rig.hearing import best_place
 
@@ -71,7 +71,7 @@ class Room:
     def __init__(self, path: Path, *lines: tuple[float, tuple[str, ...]]) -> None:
         """Write `lines`: when each is spoken, in seconds, and the words of it."""
         self.path = path
-        self.lines = [Line(at_s, names, "") for at_s, names in lines]
+        self.lines = [SpokenLine(at_s, names, "") for at_s, names in lines]
         self.placed = write_user(path, SPEECH_DIRECTORY, self.lines)
         self._pcm = path.read_bytes()[read_header(path).data_at :]
 
