@@ -11,13 +11,12 @@ from typing import Any
 
 from agentd.cli.describe import NOT_A_STATUS, describe
 from agentd.errors import EXIT_FAILURE, EXIT_OK, ControlError
-from agentd.service.client import ControlClient, NotRunning, socket_path
+from agentd.service.client import NotRunning, ask, socket_path
 from agentd.text import json_text, safe_text
 
 
 def _ask(method: str, **params: object) -> Any:
-    with ControlClient(socket_path(os.environ, Path.home())) as client:
-        return client.call(method, **params)
+    return ask(socket_path(os.environ, Path.home()), method, **params)
 
 
 def status(arguments: argparse.Namespace) -> int:

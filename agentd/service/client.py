@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +19,9 @@ SOCKET_NAME = "control.sock"
 _CHUNK_BYTES = 65_536
 _MAX_ANSWER_BYTES = 4 << 20
 _TEXT_LIMIT = 1000  # characters of one text in an answer
+_NOT_PERMITTED, _BUSY = -32001, -32002  # of `agentd.service.rpc`, which commands do without
+_PATIENCE_S = 3.0
+_AGAIN_S = 0.05
 
 
 class NotRunning(ControlError):
@@ -39,6 +43,25 @@ class CallFailed(ControlError):
 def socket_path(environ: Mapping[str, str], home: Path) -> Path:
     """Return where a command finds the daemon: that of the service, else the user's own."""
     return runtime_directory(environ, home, system=SERVICE_DIRECTORY) / SOCKET_NAME
+
+
+def ask(path: Path, method: str, **params: object) -> Any:
+    """Return the result of `method`, asked once more while others take all places of the daemon.
+
+    What was not served for want of a place was not begun, so that asking again does nothing twice.
+
+    Raises:
+        ControlError: says what to do.
+    """
+    latest_s = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            with ControlClient(path) as client:
+                return client.call(method, **params)
+        except CallFailed as error:
+            if error.code != _BUSY or time.monotonic() >= latest_s:
+                raise
+        time.sleep(_AGAIN_S)
 
 
 class ControlClient:
@@ -157,6 +180,6 @@ def _failure(error: object) -> ControlError:
     if not isinstance(error, dict):
         return ControlError("the daemon reports an error without saying which")
     code, message = error.get("code"), str(error.get("message"))
-    if code == -32001:
+    if code == _NOT_PERMITTED:
         return NotPermitted(message)
     return CallFailed(message, code if isinstance(code, int) else 0)

@@ -22,12 +22,14 @@ from hypothesis import strategies as st
 from agentd.clock import SystemClock
 from agentd.errors import ControlError
 from agentd.events import Commanded, CommandRefused, ControlUnavailable, Event
+from agentd.service import client as client_module
 from agentd.service import control, peers, rpc
 from agentd.service.client import (
     CallFailed,
     ControlClient,
     NotPermitted,
     NotRunning,
+    ask,
     socket_path,
 )
 from agentd.service.control import ControlServer
@@ -677,6 +679,46 @@ def test_a_strange_server_does_not_confuse_the_client(
                 await asyncio.to_thread(use)
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("codes", "asked", "says"),
+    [
+        ((rpc.BUSY, rpc.BUSY), 3, None),
+        ((rpc.BUSY, rpc.REFUSED), 2, "the reason"),
+        ((rpc.BUSY,) * 99, 1, "the reason"),
+    ],
+)
+def test_a_command_for_which_there_is_no_place_is_given_again(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    codes: tuple[int, ...],
+    asked: int,
+    says: str | None,
+) -> None:
+    """Until there is one, for a while; any other refusal is the answer."""
+    if len(codes) > 9:
+        monkeypatch.setattr(client_module, "_PATIENCE_S", 0.0)
+    left, came = list(codes), []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        came.append(await reader.readline())
+        answer: dict[str, object] = {"jsonrpc": "2.0", "id": 1, "result": "muted"}
+        if left:
+            answer = {"id": 1, "error": {"code": left.pop(0), "message": "the reason"}}
+        writer.write(json.dumps(answer).encode() + b"\n")
+        writer.close()
+
+    async def scenario() -> None:
+        async with await asyncio.start_unix_server(serve, str(tmp_path / "s")):
+            if says is None:
+                assert await asyncio.to_thread(ask, tmp_path / "s", "mute") == "muted"
+            else:
+                with pytest.raises(CallFailed, match=says):
+                    await asyncio.to_thread(ask, tmp_path / "s", "mute")
+
+    asyncio.run(scenario())
+    assert len(came) == asked
 
 
 def test_a_daemon_that_hangs_is_named(tmp_path: Path) -> None:
