@@ -94,6 +94,7 @@ def test_every_problem_is_named_with_its_own_file(tmp_path: Path) -> None:
             ["is the file that is captured from"],
         ),
         ("live.base_url = 'ftp://x'", ["live.base_url", "https://127.0.0.1:9443"]),
+        ("live.base_url = 'https://me:pw@x'", ["live.base_url = '…': it has a login in it"]),
         ("sounds.quiet_hours = '25:00-07:00'", ["22:00-07:00"]),
     ],
 )

@@ -279,7 +279,8 @@ def _path_problems(audio: Audio, problem: Any) -> Iterator[ConfigProblem]:
 def _address_problem(url: str | None, problem: Any) -> Iterator[ConfigProblem]:
     if url is not None and (trouble := address_trouble(url)):
         remedy = "Write https://HOST[:PORT], such as https://127.0.0.1:9443, or remove it"
-        yield problem("live.base_url", url, trouble, f"{remedy} for Google's own endpoint")
+        shown = url if "@" not in url else "…"  # before it there may be a login
+        yield problem("live.base_url", shown, trouble, f"{remedy} for Google's own endpoint")
 
 
 def _pin_conflicts(pins: GpioPins, problem: Any) -> Iterator[ConfigProblem]:

@@ -52,6 +52,8 @@ def address_trouble(url: str) -> str:
         return "it has no scheme"
     if scheme.lower() not in ("https", "wss"):
         return "a session is always encrypted, and this is no https address"
+    if "@" in url.partition("://")[2].partition("/")[0]:
+        return "it has a login in it, which nobody would get"  # the SDK sends the key alone
     return _host_trouble(url)
 
 

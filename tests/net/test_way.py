@@ -141,6 +141,9 @@ def test_who_is_exempt(no_proxy: str, host: str, covered: bool) -> None:
         ("https://x:0", "port 0"),
         ("https://[::1", "malformed"),
         ("https://x y", "blanks"),
+        (f"https://me:{SECRET}@x", "login"),
+        ("https://me@x:9443/path", "login"),
+        ("https://x/@path", ""),
     ],
 )
 def test_an_endpoint_that_cannot_be_dialled(url: str, words: str) -> None:
