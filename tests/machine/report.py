@@ -22,7 +22,8 @@ _HEAD: Final = """\
 # Tested on
 
 Written by `make test-machine`, which boots a machine in software, installs the package in it with
-apt and torments it ([how](../developer/testing.md)). Every figure was measured by the run that is named with it.
+apt and torments it ([how](../developer/testing.md)). Every figure was measured by the run that is
+named with it.
 
 The machine's clock counts instructions, one nanosecond each: about the speed of one core of a
 Raspberry Pi 3, whatever the speed of the machine below. Its seconds are those of the journal. What
