@@ -45,6 +45,7 @@ class Memory:
         )
         self._settings = settings
         self._identity = identity(settings, endpoint)
+        self._dialled = self._identity  # what the handles of the present connection are bound to
         self._out = out
         self._lags = False  # something was said that the newest handle may not lead to
         self._spoken_instruction: str | None = None  # in place of the configured one
@@ -104,6 +105,7 @@ class Memory:
     def choose(self) -> Choice:
         """Return the best way to dial."""
         out = self._out
+        self._dialled = self._identity
         return self.ladder.choose(
             self._identity,
             lifetime_s=self._settings.handle_lifetime_s,
@@ -119,7 +121,7 @@ class Memory:
         out = self._out
         template = Handle(
             "",
-            self._identity,
+            self._dialled,
             out.wall,
             digest(self._settings, self._spoken_instruction),
             alive_s=out.now,

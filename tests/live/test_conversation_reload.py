@@ -62,6 +62,20 @@ def test_reload_of_another_model() -> None:
     assert world.told(e.SessionFresh)[-1].restored_turns == 1
 
 
+def test_a_handle_that_comes_after_the_reload_is_the_old_models() -> None:
+    """It is bound to what its connection was dialled with, and is not used with the new model."""
+    world = talked()
+    world.speak()
+    assert reloaded(world, model=NATIVE) == "fresh"
+    world.reply()
+    world.good_handle = None
+    world.advance(0.1)
+    assert world.wire.plan.settings.live.model == NATIVE
+    assert world.wire.plan.handle is None
+    world.connect()
+    assert world.told(e.SessionFresh)[-1].cause == "handle of another model"
+
+
 def test_reload_during_a_dial() -> None:
     """The attempt with the old settings is given up."""
     world = World().start()
