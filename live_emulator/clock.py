@@ -26,17 +26,20 @@ class ServiceClock(Protocol):
 
 
 class ScaledClock:
-    """Service time derived from the monotonic clock, ``time_scale`` times as fast."""
+    """Service time derived from the monotonic clock, or another, ``time_scale`` times as fast."""
 
-    def __init__(self, time_scale: float = 1.0) -> None:
+    def __init__(
+        self, time_scale: float = 1.0, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         if time_scale <= 0:
             raise ValueError("time_scale must be above 0; 60 makes ten minutes pass in ten seconds")
         self.time_scale = time_scale
-        self._started = time.monotonic()
+        self._monotonic = monotonic
+        self._started = monotonic()
 
     def now(self) -> float:
         """Return service seconds since the start."""
-        return (time.monotonic() - self._started) * self.time_scale
+        return (self._monotonic() - self._started) * self.time_scale
 
     def real_s(self, service_s: float) -> float:
         """Convert a duration in service seconds to real seconds."""

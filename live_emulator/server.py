@@ -135,6 +135,8 @@ class Emulator:
 
     async def _start(self) -> None:
         options = self.options
+        # the loop's clock is the one that the timers keep, also where a test lets it jump
+        self.clock = ScaledClock(options.time_scale, asyncio.get_running_loop().time)
         self._folder = tempfile.TemporaryDirectory(prefix="agentd-emulator-")
         if options.log_file is not None:
             self._log = options.log_file.open("w", encoding="utf-8", errors="replace")

@@ -35,6 +35,43 @@ def test_it_stands_still_while_a_blocking_call_runs() -> None:
     assert run_virtually(main()) == 0
 
 
+def test_it_stands_still_while_a_thread_of_asyncio_works() -> None:
+    """Those threads have other names, and stay when they have nothing to do."""
+    go = threading.Event()
+
+    async def main() -> float:
+        asyncio.get_running_loop().call_soon(go.set)
+        async with asyncio.timeout(0.001):
+            await asyncio.to_thread(go.wait)
+        await asyncio.sleep(1.0)
+        return asyncio.get_running_loop().time()
+
+    assert run_virtually(main()) == 1.0
+
+
+def test_what_is_on_its_way_between_two_sockets_arrives_before_time_goes_on() -> None:
+    """A whole conversation over TCP takes no time at all."""
+
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while line := await reader.readline():
+            writer.write(line)
+        writer.close()
+
+    async def main() -> float:
+        server = await asyncio.start_server(echo, "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        for number in range(100):
+            async with asyncio.timeout(60.0):
+                writer.write(f"{number}\n".encode())
+                assert await reader.readline() == f"{number}\n".encode()
+        writer.close()
+        server.close()
+        await server.wait_closed()
+        return asyncio.get_running_loop().time()
+
+    assert run_virtually(main()) == 0
+
+
 def test_a_thread_that_an_earlier_test_left_behind_holds_up_nobody() -> None:
     """Some calls hang for ever on purpose, and their threads live as long as the process."""
     go = threading.Event()

@@ -1,4 +1,8 @@
-"""An event loop whose time passes at once: what waits for seconds waits for nothing."""
+"""An event loop whose time passes at once: what waits for seconds waits for nothing.
+
+Both ends of a socket may be on it: what is under way between them arrives before time goes on. What
+another process or thread does in real time (a relay, a network namespace) has no place on it.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,8 @@ import asyncio
 import selectors
 import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Executor
 from typing import Any, TypeVar
 
 from agentd.clock import WallTime
@@ -18,6 +23,10 @@ THREADS = "agentd "
 
 LONGEST_CALL_S = 60.0
 """Real seconds; a blocking call that takes longer has hung, and its test fails."""
+NEAR_S = 0.05
+ON_THE_WAY_S = 0.002
+"""Real seconds. The kernel hands bytes over as they are sent, unless it is very busy: before more
+than `NEAR_S` is jumped over, which may be a deadline, it gets that long."""
 
 
 class _Jumping(selectors.DefaultSelector):
@@ -25,16 +34,21 @@ class _Jumping(selectors.DefaultSelector):
 
     def __init__(self) -> None:
         super().__init__()
+        self.calls = 0
+        """Calls that asyncio's own threads have not answered."""
         self._foreign = set(threading.enumerate())
         """Threads of earlier tests, some of which hang for ever on purpose: not waited for."""
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        waiting_since = time.monotonic()
+        waiting_since, lingered = time.monotonic(), False
         while not (ready := super().select(0)) and timeout != 0:
             if calls := self._calls():
                 if time.monotonic() - waiting_since > LONGEST_CALL_S:
                     raise RuntimeError(f"these blocking calls do not return: {calls}")
                 super().select(0.001)
+            elif self._has_sockets and (timeout is None or timeout > NEAR_S) and not lingered:
+                lingered = True
+                super().select(ON_THE_WAY_S)
             elif timeout is None:
                 raise RuntimeError("everybody waits for something that will never happen")
             else:
@@ -44,7 +58,12 @@ class _Jumping(selectors.DefaultSelector):
 
     def _calls(self) -> list[str]:
         found = set(threading.enumerate()) - self._foreign
-        return [thread.name for thread in found if thread.name.startswith(THREADS)]
+        named = [thread.name for thread in found if thread.name.startswith(THREADS)]
+        return [*named, *["asyncio.to_thread"] * self.calls]
+
+    @property
+    def _has_sockets(self) -> bool:
+        return len(self.get_map()) > 1  # the first is the loop's own
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
@@ -58,16 +77,37 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Return the virtual time."""
         return self._jumping.now_s
 
+    def run_in_executor(  # type: ignore[override]  # typeshed has the coroutine of the abstract one
+        self, executor: Executor | None, func: Callable[..., T], *args: Any
+    ) -> asyncio.Future[T]:
+        """Let time stand still until the call has returned."""
+        self._jumping.calls += 1
+        future = super().run_in_executor(executor, func, *args)
+        future.add_done_callback(self._returned)
+        return future
+
+    async def shutdown_default_executor(self, *args: Any) -> None:
+        """Wait for the threads as long as they take."""
+        self._jumping.calls += 1
+        try:
+            await super().shutdown_default_executor(*args)
+        finally:
+            self._jumping.calls -= 1
+
+    def _returned(self, _: object) -> None:
+        self._jumping.calls -= 1
+
 
 class LoopClock:
-    """The clock of the loop that runs; may be read from any thread."""
+    """The loop's clock, or one `scale` times as fast; may be read from any thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, scale: float = 1.0) -> None:
         self._loop = asyncio.get_running_loop()
+        self._scale = scale
 
     def monotonic(self) -> float:
         """Return the loop's time."""
-        return self._loop.time()
+        return self._loop.time() * self._scale
 
     def wall(self) -> WallTime:
         """Return a time of day that passes with it."""
@@ -75,7 +115,7 @@ class LoopClock:
 
     async def sleep(self, seconds: float) -> None:
         """Wait on the loop."""
-        await asyncio.sleep(seconds)
+        await asyncio.sleep(max(0.0, seconds) / self._scale)
 
 
 def run_virtually(main: Coroutine[Any, Any, T]) -> T:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.continuity.household import FULL
 from tests.continuity.report import Report
 
 _REPORT = pytest.StashKey[Report]()
@@ -12,9 +13,9 @@ _REPORT = pytest.StashKey[Report]()
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    """Print what the faults cost."""
+    """Print what the faults cost, where time was real."""
     report = config.stash.get(_REPORT, None)
-    if report is None or not report.rows:
+    if not FULL or report is None or not report.rows:
         return
     terminalreporter.section("faults, injected and measured (real milliseconds)")
     for line in report.lines():

@@ -2,20 +2,24 @@
 
 The microphone and the speaker are the test's: what is said are bytes that occur nowhere else, so
 that "every sample arrived, in order, once" is a comparison of bytes. Everything runs `SCALE` times
-as fast as life unless a test says otherwise; what is reported is real milliseconds.
+as fast as life unless a test says otherwise.
+
+In `make test` time is virtual: it passes when nobody has anything to do, and a machine that is
+busy with something else changes nothing. `make continuity` keeps and reports real time.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from agentd import events as e
-from agentd.clock import Clock, SystemClock
+from agentd.clock import Clock, SystemClock, WallTime
 from agentd.config.settings import Settings
 from agentd.live.commands import SetupPlan
 from agentd.live.connection import Connection, Connector
@@ -27,7 +31,9 @@ from agentd.live.toolbox import Tool, Toolbox
 from live_emulator import Emulator, EmulatorOptions
 from live_emulator.record import Entry
 from tests.emulator.clients import environment
+from tests.virtual import LoopClock, VirtualLoop, run_virtually
 
+FULL = os.environ.get("AGENTD_CONTINUITY") == "full"
 SCALE = 10.0
 DEADLINE_S = 30.0
 """For everything that is waited for: the machine may be busy with something else."""
@@ -41,14 +47,51 @@ T = TypeVar("T", bound=e.Event)
 Tables = Mapping[str, Mapping[str, Any]]
 
 
-def run(main: Coroutine[Any, Any, None]) -> None:
-    """Run a test's coroutine with a deadline."""
+def run(main: Coroutine[Any, Any, None], *, real_time: bool = False) -> None:
+    """Run a test's coroutine with a deadline.
+
+    Args:
+        real_time: something takes part that keeps it: a relay, the kernel's network, a process.
+    """
 
     async def bounded() -> None:
         async with asyncio.timeout(120):
             await main
 
-    asyncio.run(bounded())
+    if real_time or FULL:
+        asyncio.run(bounded())
+    else:
+        run_virtually(bounded())
+
+
+def clock_of(scale: float) -> Clock:
+    """Return a clock `scale` times as fast as that of the loop that runs."""
+    if isinstance(asyncio.get_running_loop(), VirtualLoop):
+        return LoopClock(scale)
+    return SystemClock(scale)
+
+
+class ElsewhereClock:
+    """A household's clock whose time of day is another one."""
+
+    def __init__(
+        self, scale: float = SCALE, *, offset_s: float = 0.0, synchronised: bool = True
+    ) -> None:
+        self._clock = clock_of(scale)
+        self.offset_s = offset_s
+        self.synchronised = synchronised
+
+    def monotonic(self) -> float:
+        """Return the time that durations are measured by."""
+        return self._clock.monotonic()
+
+    def wall(self) -> WallTime:
+        """Return the shifted time."""
+        return WallTime(self._clock.wall().unix_s + self.offset_s, self.synchronised)
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        await self._clock.sleep(seconds)
 
 
 @dataclass
@@ -423,7 +466,7 @@ async def household(
         connector: Connector = ScaledConnector(GenaiConnector(toolbox), scale)
         home = Household(
             server,
-            clock or SystemClock(scale),
+            clock or clock_of(scale),
             settings,
             store or MemoryStore(),
             connector,

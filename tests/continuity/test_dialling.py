@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from agentd import events as e
-from agentd.clock import SystemClock, WallTime
+from agentd.clock import WallTime
 from rig.relay import Relay
-from tests.continuity.household import Household, Tables, household, run
+from tests.continuity.household import ElsewhereClock, Household, Tables, household, run
 from tests.continuity.report import Report
 
 PATIENT: Tables = {
@@ -156,7 +156,7 @@ def test_a_half_open_connection_is_found(moment: str, report: Report) -> None:
                     home.assert_nothing_lost()
                     report.of("L7", f"half-open, {moment}", home, [gap_ms])
 
-    run(main())
+    run(main(), real_time=True)
 
 
 # ── L9 ────────────────────────────────────────────────────────────────────────────────────────
@@ -218,14 +218,12 @@ def test_a_reload_ends_the_long_wait(report: Report) -> None:
     run(main())
 
 
-class UnsetClock(SystemClock):
+class UnsetClock(ElsewhereClock):
     """A clock that nobody has set since the power came."""
-
-    synchronised = False
 
     def wall(self) -> WallTime:
         """Return 1970 and a little."""
-        return WallTime(super().wall().unix_s if self.synchronised else 60.0, self.synchronised)
+        return super().wall() if self.synchronised else WallTime(60.0, synchronised=False)
 
 
 @pytest.mark.parametrize(
@@ -237,8 +235,7 @@ def test_a_bad_certificate_is_told_and_survived(kind: str, cause: str, report: R
     """Nothing is sent to it; with an unset clock a certificate of the future is no refusal."""
 
     async def main() -> None:
-        clock = UnsetClock(30.0)
-        clock.synchronised = kind != "not_yet_valid"
+        clock = UnsetClock(30.0, synchronised=kind != "not_yet_valid")
         async with household(tables=PATIENT, scale=30.0, clock=clock) as home:
             await home.talk()
             since, seq = home.mark(), home.seq

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ import pytest
 from live_emulator import Emulator, EmulatorOptions
 from live_emulator.record import Entry
 from rig.netns import SERVICE_V4, SERVICE_V6, Uplinks
-from tests.continuity.household import run
+from tests.continuity.household import FULL, run
 from tests.continuity.report import Report, Row
 from tests.e2e.driver import Config, Speaker, files, home, merged
 from tests.e2e.sounds import Room, needs_words
@@ -167,11 +166,11 @@ async def journey(
 def travel(net: Uplinks, main: Coroutine[Any, Any, None]) -> None:
     """Run a test's coroutine on the router, where the service stands."""
     with net.router.entered():
-        run(main)
+        run(main, real_time=True)
 
 
 WAYS = ["IPv4, link down", "IPv6, route gone"]
-if os.environ.get("AGENTD_CONTINUITY") == "full":
+if FULL:
     WAYS.append("IPv4, carrier lost")
 
 

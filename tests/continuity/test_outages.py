@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -16,12 +15,12 @@ from agentd.net.monitor import NetworkMonitor
 from live_emulator import Emulator, EmulatorOptions
 from rig.netns import SERVICE_V4, Uplinks
 from rig.relay import Quality, Relay
-from tests.continuity.household import BACKENDS, Household, Tables, household, run
+from tests.continuity.household import BACKENDS, FULL, Household, Tables, household, run
 from tests.continuity.report import Report, Row
 from tests.live.world import NO_ROUTE, World, settings
 
 OUTAGES = [(30.0, 10.0, 20.0)]
-if os.environ.get("AGENTD_CONTINUITY") == "full":
+if FULL:
     OUTAGES.append((600.0, 60.0, 60.0))
 
 # ── N2 ────────────────────────────────────────────────────────────────────────────────────────
@@ -164,7 +163,7 @@ def test_a_flapping_link(uplinks: Uplinks, report: Report) -> None:
             report.of("N3", "flapping link", home, note=note)
 
     with uplinks.speaker.entered():
-        run(main())
+        run(main(), real_time=True)
 
 
 @pytest.mark.netns
@@ -197,7 +196,7 @@ def test_harmless_changes_keep_the_connection(uplinks: Uplinks, report: Report) 
             report.of("N1", "lease, address, spare uplink", home, note=f"{told} changes told")
 
     with uplinks.speaker.entered():
-        run(main())
+        run(main(), real_time=True)
 
 
 @pytest.mark.netns
@@ -224,7 +223,7 @@ def test_a_router_that_swallows_everything(uplinks: Uplinks, report: Report) -> 
             report.of("L7", "half-open TCP, nothing is acknowledged", home, [found_ms], note)
 
     with uplinks.speaker.entered():
-        run(main())
+        run(main(), real_time=True)
 
 
 # ── N4 ────────────────────────────────────────────────────────────────────────────────────────
@@ -253,4 +252,4 @@ def test_a_bad_network_is_no_reason_to_reconnect(kind: str, report: Report) -> N
                     assert not home.told(e.Disconnected)
                     report.of("N4", kind, home, note="no reconnect")
 
-    run(main())
+    run(main(), real_time=True)

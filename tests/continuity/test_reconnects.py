@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import gc
-import os
 import resource
 import statistics
 from pathlib import Path
 
 from agentd import events as e
-from tests.continuity.household import Household, Tables, household, run
+from tests.continuity.household import FULL, Household, Tables, household, run
 from tests.continuity.report import Report, Row
 
-COUNT = 1000 if os.environ.get("AGENTD_CONTINUITY") == "full" else 60
+COUNT = 1000 if FULL else 60
 """`make continuity` does a thousand."""
 
 

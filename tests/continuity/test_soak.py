@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import json
-import os
 import subprocess
 import sys
 import types
@@ -19,12 +18,12 @@ from agentd.live.conversation import Conversation
 from agentd.live.failures import Failure, Kind, Phase
 from agentd.live.messages import ResumptionUpdate, ServerMessage, TranscriptPiece
 from benchmarks.soak_plan import PER_DAY, Trouble, draw
-from tests.continuity.household import BACKENDS
+from tests.continuity.household import BACKENDS, FULL
 from tests.continuity.report import Report, Row
 from tests.live.world import settings
 
 ROOT = Path(__file__).parents[2]
-TURNS = 10_000 if os.environ.get("AGENTD_CONTINUITY") == "full" else 2_000
+TURNS = 10_000 if FULL else 2_000
 """`make continuity` does ten thousand."""
 
 

@@ -16,10 +16,18 @@ from typing import Any
 import pytest
 
 from agentd import events as e
-from agentd.clock import Clock, SystemClock, WallTime
+from agentd.clock import Clock
 from agentd.state.store import StateStore
 from live_emulator import Emulator, EmulatorOptions
-from tests.continuity.household import BACKENDS, SCALE, Household, household, run
+from tests.continuity.household import (
+    BACKENDS,
+    SCALE,
+    ElsewhereClock,
+    Household,
+    clock_of,
+    household,
+    run,
+)
 from tests.continuity.report import Report, Row
 from tests.e2e.driver import Speaker, files, home
 from tests.e2e.sounds import Room, needs_words
@@ -34,7 +42,7 @@ async def resident(
     """A session whose store is a directory; leaving is a stop, coming back a restart."""
     told: list[e.Event] = []
     seed = len(server.utterances)  # nothing is said twice
-    store = StateStore(folder, clock=SystemClock(), emit=told.append, min_interval_s=0.05)
+    store = StateStore(folder, clock=clock_of(1.0), emit=told.append, min_interval_s=0.05)
     keeping = asyncio.create_task(store.run())
     try:
         async with household(
@@ -94,6 +102,7 @@ def test_a_restart_resumes_or_begins_afresh(
         async with service() as server:
             async with resident(tmp_path, server, backend=backend) as before:
                 await before.talk()
+                await before.wait_told(e.HandleStored)
             path = tmp_path / "session.json"
             if damage is not None:
                 damage(path)
@@ -159,7 +168,7 @@ def test_a_power_cut_in_a_reply(tmp_path: Path, report: Report) -> None:
                 )
             )
 
-    run(main())
+    run(main(), real_time=True)
 
 
 # ── S2 ────────────────────────────────────────────────────────────────────────────────────────
@@ -186,19 +195,6 @@ def test_without_a_usable_disk_it_keeps_talking(tmp_path: Path, report: Report) 
 # ── S3 ────────────────────────────────────────────────────────────────────────────────────────
 
 
-class JumpingClock(SystemClock):
-    """A wall clock that is somewhere else."""
-
-    def __init__(self, offset_s: float = 0.0, *, synchronised: bool = True) -> None:
-        super().__init__(SCALE)
-        self.offset_s = offset_s
-        self.synchronised = synchronised
-
-    def wall(self) -> WallTime:
-        """Return the shifted time."""
-        return WallTime(super().wall().unix_s + self.offset_s, self.synchronised)
-
-
 DAY_S = 86_400.0
 
 
@@ -209,7 +205,7 @@ def test_a_jump_of_the_wall_clock_costs_no_handle(
     """While it runs, only monotonic time counts."""
 
     async def main() -> None:
-        clock = JumpingClock()
+        clock = ElsewhereClock()
         async with service() as server, resident(tmp_path, server, clock) as here:
             await here.talk()
             seq = here.seq
@@ -245,9 +241,9 @@ def test_a_handle_of_unknown_age_is_tried(
 
     async def main() -> None:
         async with service() as server:
-            async with resident(tmp_path, server, JumpingClock(**stored)) as before:
+            async with resident(tmp_path, server, ElsewhereClock(**stored)) as before:
                 await before.talk()
-            async with resident(tmp_path, server, JumpingClock(**read)) as after:
+            async with resident(tmp_path, server, ElsewhereClock(**read)) as after:
                 await after.talk()
                 assert after.told(e.Resumed)
                 what = request.node.callspec.id
