@@ -45,9 +45,10 @@ from agentd.live.plan import differs, same_session
 from agentd.live.replay import Outbox
 from agentd.live.resumption import Rung
 from agentd.live.status import SessionStatus
-from agentd.live.supervisor import ConnectionRecord, Scene, Supervisor
+from agentd.live.supervisor import Loss, Supervisor
 from agentd.live.tool_rules import NO_RULES, Rules
 from agentd.live.transcript import seed
+from agentd.live.trust import ConnectionRecord, Scene
 from agentd.live.turn import NO_ANSWER, TOO_MANY_CALLS, Turn
 from agentd.live.turns import EMPTY_S, IN_PROGRESS_S, Turns
 from agentd.live.uplink import Uplink, UplinkSettings, ring_bytes
@@ -97,15 +98,12 @@ class Conversation:
         self._uplink = Uplink(self._uplink_settings(), self._outbox, self._turns, out)
         self._supervisor = Supervisor(
             settings,
-            out,
             self._memory,
+            self._uplink,
+            out,
             random=random,
             endpoint=endpoint(settings),
             client_content=self._caps.client_content,
-            opened=self._opened,
-            closing=self._uplink.detach,
-            lost=self._lost,
-            scene=self._scene,
         )
         self._instruction_due = False
         self._tools_due = False
@@ -121,10 +119,10 @@ class Conversation:
             events.UtteranceAudio: self._hear,
             events.UtteranceEnded: self._hear,
             PlaybackMark: self._marked,
-            LinkChanged: self._supervisor.link_changed,
-            c.Connected: lambda given: self._supervisor.connected(given.connection),
+            LinkChanged: self._link_changed,
+            c.Connected: self._connected,
             c.Received: self._received,
-            c.Ended: lambda given: self._supervisor.ended(given.connection, given.failure),
+            c.Ended: self._ended,
             c.TimerFired: self._timer_fired,
             c.Say: self._say,
             c.AddContext: self._add_context,
@@ -191,7 +189,7 @@ class Conversation:
             self._quiet_since_s = self._out.now
         leave_at_s = self._quiet_since_s + HANDLE_S
         if not self._memory.is_behind or leave_at_s <= self._out.now:
-            self._supervisor.quiet()
+            self._supervisor.quiet(self._out.now)
         elif self._supervisor.state is State.LEAVING:
             self._out.due_by("handle", leave_at_s)
 
@@ -215,7 +213,7 @@ class Conversation:
 
     def _start(self, given: c.Start) -> None:
         self._memory.load(given.session_document, given.transcript_document)
-        self._supervisor.start()
+        self._supervisor.start(self._out.now)
 
     def _stop(self, given: c.Stop) -> None:
         del given
@@ -223,11 +221,19 @@ class Conversation:
         if self._supervisor.is_live:
             self._memory.was_alive()
         self._uplink.stop(self._out.now)
-        self._supervisor.stop()
+        self._supervisor.stop(self._out.now)
 
     # ── a connection comes and goes ──
 
-    def _opened(self, connection: ConnectionRecord) -> None:
+    def _link_changed(self, change: LinkChanged) -> None:
+        self._supervisor.link_changed(change, self._out.now)
+
+    def _connected(self, given: c.Connected) -> None:
+        connection = self._supervisor.connected(given.connection, self._out.now)
+        if connection is not None:
+            self._open(connection)
+
+    def _open(self, connection: ConnectionRecord) -> None:
         """Begin to talk: restored context first, then what waits."""
         self._instruction_due = self._tools_due = False  # the setup has carried them
         self._uplink.configure(self._uplink_settings())
@@ -249,13 +255,20 @@ class Conversation:
             now=self._out.now,
         )
 
-    def _lost(self, cause: str, fault: bool) -> None:
-        if fault:
+    def _ended(self, given: c.Ended) -> None:
+        now = self._out.now
+        loss = self._supervisor.ended(given.connection, given.failure, self._scene(), now)
+        if loss is not None:
+            self._lost(loss)
+            self._supervisor.go_on(loss, now)
+
+    def _lost(self, loss: Loss) -> None:
+        if loss.fault:
             self._outbox.blame()
         if (unfinished := self._turns.awaiting) is not None:
             self._consent.broke_off(unfinished.number)
         self._uplink.detach()
-        self._turns.connection_lost(cause, self._out.now)
+        self._turns.connection_lost(loss.cause, self._out.now)
         self._calls.connection_lost()
 
     def _scene(self) -> Scene:
@@ -292,7 +305,7 @@ class Conversation:
         if connection.spoke and (message.generation_complete or message.turn_complete):
             self._supervisor.proved(connection)
         if message.go_away_s is not None:
-            self._supervisor.go_away(connection, message.go_away_s)
+            self._supervisor.go_away(connection, message.go_away_s, self._out.now)
 
     def _offered(self, update: ResumptionUpdate, connection: ConnectionRecord) -> None:
         position = self._uplink.log.position(update.consumed_index)
@@ -390,7 +403,7 @@ class Conversation:
     def _hear(self, speech: events.Speech) -> None:
         if isinstance(speech, UtteranceStarted) and not self._uplink.muted:
             self._turns.barge_in("local", self._out.now)
-            self._supervisor.want()
+            self._supervisor.want(self._out.now)
         before = self._turns.last_number
         self._uplink.hear(speech)
         if isinstance(speech, UtteranceEnded):
@@ -408,7 +421,7 @@ class Conversation:
         """Be ready for somebody who is about to speak."""
         del given
         self._supervisor.last_activity_s = self._out.now
-        self._supervisor.want()
+        self._supervisor.want(self._out.now)
 
     def _cancel_reply(self, given: c.CancelReply) -> None:
         self._turns.cancel_reply(given.by, self._out.now)
@@ -427,7 +440,7 @@ class Conversation:
             return
         self._consent.typed(self._turns.last_number, self._out.now)
         self._turns.barge_in("local", self._out.now)
-        self._supervisor.want()
+        self._supervisor.want(self._out.now)
         sent = "sent" if self._supervisor.is_live else "will be sent when connected"
         self._out.add(c.Outcome(sent))
 
@@ -455,7 +468,7 @@ class Conversation:
         if self._caps.context_update:
             self._uplink.send(ContextUpdate(self._memory.instruction))
             return "context_update"
-        self._supervisor.leave_when_quiet("new instruction")
+        self._supervisor.leave_when_quiet("new instruction", self._out.now)
         return "on_resume"
 
     def _tools_changed(self, given: c.ToolsChanged) -> None:
@@ -470,12 +483,12 @@ class Conversation:
             if self._caps.tools_update:
                 self._tools_due = True
                 return "context_update"
-            self._supervisor.leave_when_quiet("new functions")
+            self._supervisor.leave_when_quiet("new functions", self._out.now)
         elif self._supervisor.state is State.DIALING:  # its setup may name the old ones
             failure = Failure(Phase.SETUP, Kind.LOCAL, reason="new functions")
-            self._supervisor.abandon(failure, planned=True)
+            self._supervisor.abandon(failure, self._out.now, planned=True)
         elif self._supervisor.is_setup_refused:  # perhaps over the old ones
-            self._supervisor.retry_now()
+            self._supervisor.retry_now(self._out.now)
         return "on_resume"
 
     def _send_tools(self) -> None:
@@ -501,7 +514,7 @@ class Conversation:
         what = self._memory.forget()
         self._out.emit(events.Forgotten(what=what))
         failure = Failure(Phase.LIVE, Kind.LOCAL, reason="forgotten")
-        self._supervisor.abandon(failure, planned=True)
+        self._supervisor.abandon(failure, self._out.now, planned=True)
         self._out.add(c.Outcome(what))
 
     # ── settings ──
@@ -521,7 +534,7 @@ class Conversation:
         """Bring new settings to the session; return by which way."""
         changed = differs(before, self._settings)
         how = "on_resume" if same_session(before, self._settings) else "fresh"
-        if self._supervisor.retry_now():  # this is what a person waits for
+        if self._supervisor.retry_now(self._out.now):  # this is what a person waits for
             return how
         if not changed:
             # how speech is framed belongs to the setup of the present connection
@@ -533,10 +546,10 @@ class Conversation:
         if changed == {"tools"}:
             return self._apply_tools()
         if self._supervisor.is_live:
-            self._supervisor.leave_when_quiet("reloaded")
+            self._supervisor.leave_when_quiet("reloaded", self._out.now)
         elif self._supervisor.state is State.DIALING:
             failure = Failure(Phase.SETUP, Kind.LOCAL, reason="reloaded")
-            self._supervisor.abandon(failure, planned=True)
+            self._supervisor.abandon(failure, self._out.now, planned=True)
         return how
 
     @property
@@ -572,9 +585,9 @@ class Conversation:
             self._consent.expire(now)
         elif name == "release":
             if self._turns.quiet and self._uplink.idle and not self._calls.pending:
-                self._supervisor.release_if_due()
+                self._supervisor.release_if_due(now)
         else:  # "outbox" is done by _settle
-            self._supervisor.timer_fired(name)
+            self._supervisor.timer_fired(name, now)
 
     def _reply_overdue(self, unsent_bytes: int) -> None:
         """Give up a connection on which a question gets no answer."""
@@ -591,7 +604,7 @@ class Conversation:
             return
         else:
             failure = Failure(Phase.LIVE, Kind.TIMEOUT, reason="no sign of life")
-        self._supervisor.abandon(failure, planned=False)
+        self._supervisor.abandon(failure, self._out.now, planned=False)
 
     def _empty_overdue(self, turn: Turn) -> None:
         """Act on a turn that the service has closed and not answered since."""
@@ -600,7 +613,7 @@ class Conversation:
         elif turn.number in self._outbox.questions() and self._turns.may_ask_again(turn):
             # On the old connection the service would hear the question a second time.
             failure = Failure(Phase.LIVE, Kind.LOCAL, reason="an empty answer")
-            self._supervisor.abandon(failure, planned=True)
+            self._supervisor.abandon(failure, self._out.now, planned=True)
         else:
             self._turns.fail(turn, NO_ANSWER, self._out.now)
 

@@ -26,9 +26,10 @@ REFUSED    a person must fix something; a long timer or a reload starts the next
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
 
 from agentd.errors import LiveError
+from agentd.events import SessionMoved
+from agentd.live.outputs import Outputs
 
 
 class State(enum.Enum):
@@ -121,11 +122,11 @@ class IllegalMove(LiveError):
 
 
 class Machine:
-    """Holds the state; `on_change` hears of every change after it has happened."""
+    """Holds the state, and reports every change once, after it has happened."""
 
-    def __init__(self, on_change: Callable[[State, Move, State], None]) -> None:
+    def __init__(self, out: Outputs) -> None:
         self._state = State.OFF
-        self._on_change = on_change
+        self._out = out
 
     @property
     def state(self) -> State:
@@ -133,7 +134,7 @@ class Machine:
         return self._state
 
     def can(self, move: Move) -> bool:
-        """Tell whether the table knows `move` in this state."""
+        """Return whether the table knows `move` in this state."""
         return (self._state, move) in TRANSITIONS
 
     def move(self, move: Move) -> Action:
@@ -148,5 +149,6 @@ class Machine:
             raise IllegalMove(f"no move {move.value} in state {self._state.value}") from None
         before, self._state = self._state, after
         if after is not before:
-            self._on_change(before, move, after)
+            moved = SessionMoved(before=before.value, move=move.value, after=after.value)
+            self._out.emit(moved)
         return action

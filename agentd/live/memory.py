@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from agentd import events
+from agentd.clock import WallTime
 from agentd.config.settings import Settings
 from agentd.events import Event
 from agentd.live.commands import PutAside, StoreDocument
@@ -82,6 +83,11 @@ class Memory:
             self._out.add(StoreDocument(TRANSCRIPT, None))
         if before.live.system_instruction != settings.live.system_instruction:
             self._spoken_instruction = None  # the file has the last word
+
+    @property
+    def wall(self) -> WallTime:
+        """Return the wall clock at the present input."""
+        return self._out.wall
 
     # ── instruction ──
 

@@ -1,4 +1,4 @@
-"""The life of the connection: when to dial and how, when to leave, whom to believe.
+"""The life of the connection: when to dial and how, when to leave, what comes next.
 
 One connection at a time, numbered by attempt. It ends by exactly one `Ended`, whatever happens;
 the next dial comes after that and never before.
@@ -7,7 +7,7 @@ the next dial comes after that and never before.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from agentd import events
@@ -17,81 +17,58 @@ from agentd.live import commands as c
 from agentd.live.backoff import Backoff, DialBudget, FlapDamper
 from agentd.live.causes import CURED_BY_PATH
 from agentd.live.causes import Handling as Do
-from agentd.live.failures import SETUP_REFUSED, Failure, Kind, Phase, Verdict, classify
+from agentd.live.failures import SETUP_REFUSED, Failure, Kind, Phase, Verdict
 from agentd.live.machine import CLOSING, CONNECTED, HOLDING, Action, Machine, Move, State
 from agentd.live.memory import Memory
 from agentd.live.outputs import Outputs
-from agentd.live.resumption import MAX_STRIKES, Choice, Handle, Rung
+from agentd.live.resumption import Rung
+from agentd.live.trust import ConnectionRecord, Scene, Trust
+from agentd.live.uplink import Uplink
 
 STABLE_S = 15.0  # a connection this old has earned a fresh backoff
-HEALTH_S = 10.0  # a resumed connection that dies younger speaks against its handle
 CLOSE_S = 2.0  # bound on our own close handshake; the SDK's default is 10 s
 GUARD_S = 5.0  # beyond the shell's own timeouts, should it fail to keep them
 BACKOFF_BASE_S = 0.5
 QUOTA_BASE_S = 10.0
 QUOTA_FLOOR_S = 5.0
 QUOTA_CAP_S = 300.0
-PATIENCE_S = 30.0  # a handle is tried this long against internal errors while nobody waits
 EAGER_S = 3.0  # somebody is speaking: do not sit out a long wait
 
 
-@dataclass(slots=True, eq=False)
-class ConnectionRecord:
-    """What is known of the present connection or attempt."""
-
-    number: int
-    choice: Choice
-    ready_s: float | None = None
-    last_frame_s: float = 0.0
-    spoke: bool = False  # reply audio has come on it
-    proved: bool = False  # a turn was answered on it
-    go_away_at_s: float | None = None
-    because: Failure | None = None  # why we end it ourselves
-    planned: bool = False  # its end is no failure
-    rest_s: float = 0.0  # how long to wait after an end that was planned
-
-    def is_young(self, now: float) -> bool:
-        """Tell whether it ended before it could show its worth."""
-        return self.ready_s is None or now - self.ready_s < HEALTH_S
-
-
 @dataclass(frozen=True, slots=True)
-class Scene:
-    """What was going on when a connection ended, as far as it speaks for or against a handle."""
+class Loss:
+    """A connection or an attempt that is over, before it is decided what comes next."""
 
-    awaiting_first_sign: bool  # a question is out and nothing of its answer has come
-    user_speaks: bool
-    somebody_waits: bool  # something was said and has not gone out
+    connection: ConnectionRecord
+    failure: Failure
+    verdict: Verdict
+    cause: str
+    fault: bool  # the service ended it, and what it carried may be why
 
 
 class Supervisor:
-    """Dials, leaves, and tells why. What goes over the line is the conversation's business."""
+    """Dials, leaves, and says why. What goes over the line is the conversation's business."""
 
     def __init__(
         self,
         settings: Settings,
-        out: Outputs,
         memory: Memory,
+        uplink: Uplink,
+        out: Outputs,
         *,
         random: Callable[[], float],
         endpoint: str,
         client_content: bool,
-        opened: Callable[[ConnectionRecord], None],
-        closing: Callable[[], None],
-        lost: Callable[[str, bool], None],
-        scene: Callable[[], Scene],
     ) -> None:
         self._settings = settings
-        self._out = out
         self._memory = memory
+        self._uplink = uplink
+        self._out = out
         self._random = random
         self._endpoint = endpoint
         self._client_content = client_content
-        self._opened = opened  # setup is complete: messages may be sent
-        self._closing = closing  # no message may be sent any more
-        self._lost = lost  # it is over: the cause, and whether the service ended it for a fault
-        self._scene = scene
-        self._machine = Machine(self._state_changed)
+        self._machine = Machine(out)
+        self._trust = Trust(memory)
         self._backoff = Backoff(BACKOFF_BASE_S, settings.live.backoff_max_s, random)
         self._quota = Backoff(QUOTA_BASE_S, QUOTA_CAP_S, random, floor_s=QUOTA_FLOOR_S)
         self._budget = DialBudget(settings.live.dials_per_min)
@@ -101,7 +78,6 @@ class Supervisor:
         self._last_dial_s: float | None = None
         self._began_s = 0.0
         self._lost_at_s: float | None = None
-        self._refusals = 0  # internal errors at setup since the last connection stood
         self.connection: ConnectionRecord | None = None
         self.dial_at_s: float | None = None
         self.trouble: Verdict | None = None
@@ -116,7 +92,7 @@ class Supervisor:
 
     @property
     def is_live(self) -> bool:
-        """Tell whether messages may be sent."""
+        """Return whether messages may be sent."""
         return self._machine.state in CONNECTED
 
     @property
@@ -141,34 +117,33 @@ class Supervisor:
 
     # ── dialling ──
 
-    def start(self) -> None:
+    def start(self, now: float) -> None:
         """Begin."""
-        self._began_s = self.last_activity_s = self._out.now
-        self._move(Move.START)
+        self._began_s = self.last_activity_s = now
+        self._move(Move.START, now)
 
-    def _await_dial(self, delay_s: float) -> None:
+    def _await_dial(self, delay_s: float, now: float) -> None:
         """Dial after `delay_s`, or later if the budget or the network says so."""
-        now = self._out.now
         at_s = max(now + delay_s, self._budget.earliest_s(now))
         if self._offline:
             # the network monitor may be wrong; look now and then
             at_s = max(at_s, now + self._settings.live.backoff_max_s)
         self.dial_at_s = at_s
         if at_s <= now:
-            self._move(Move.DIAL)
+            self._move(Move.DIAL, now)
         else:
             self._out.set_timer("dial", at_s)
 
-    def _dial(self) -> None:
+    def _dial(self, now: float) -> None:
         out, live = self._out, self._settings.live
         out.cancel_timer("dial")
         self.dial_at_s = None
-        self._last_dial_s = out.now
-        self._budget.spend(out.now)
+        self._last_dial_s = now
+        self._budget.spend(now)
         self.dials += 1
         choice = self._memory.choose()
         self.connection = ConnectionRecord(self.dials, choice)
-        out.set_timer("setup", out.now + live.connect_timeout_s + live.setup_timeout_s + GUARD_S)
+        out.set_timer("setup", now + live.connect_timeout_s + live.setup_timeout_s + GUARD_S)
         out.emit(events.Connecting(connection=self.dials, rung=choice.rung.value))
         plan = c.SetupPlan(
             self._settings,
@@ -178,23 +153,24 @@ class Supervisor:
         )
         out.add(c.Dial(self.dials, plan))
 
-    def connected(self, number: int) -> None:
-        """Note that setup is complete."""
-        connection, now = self.connection, self._out.now
+    def connected(self, number: int, now: float) -> ConnectionRecord | None:
+        """Note that setup is complete; return the connection that messages may be sent on now."""
+        connection = self.connection
         if connection is None or connection.number != number or self.state is not State.DIALING:
-            return  # we are closing it already
+            return None  # we are closing it already
         connection.ready_s = connection.last_frame_s = now
         self._out.cancel_timer("setup")
         self._out.set_timer("stable", now + STABLE_S)
         self.connections += 1
-        self._refusals = 0
+        self._trust.stood()
         self.trouble = None
         gap_ms = (now - (self._began_s if self._lost_at_s is None else self._lost_at_s)) * 1000.0
         self._lost_at_s = None
-        self._tell_beginning(connection, gap_ms)
-        self._move(Move.READY)
+        self._announce_beginning(connection, gap_ms, now)
+        self._move(Move.READY, now)
+        return connection
 
-    def _tell_beginning(self, connection: ConnectionRecord, gap_ms: float) -> None:
+    def _announce_beginning(self, connection: ConnectionRecord, gap_ms: float, now: float) -> None:
         out, choice = self._out, connection.choice
         if choice.handle is not None:
             self.resumes += 1
@@ -204,7 +180,7 @@ class Supervisor:
                 events.Resumed(
                     connection=connection.number,
                     gap_ms=gap_ms,
-                    handle_age_s=choice.handle.age_s(out.now, out.wall) or 0.0,
+                    handle_age_s=choice.handle.age_s(now, self._memory.wall) or 0.0,
                     rung=choice.rung.value,
                 )
             )
@@ -221,24 +197,23 @@ class Supervisor:
             )
         )
 
-    def want(self) -> None:
+    def want(self, now: float) -> None:
         """Have a connection soon: somebody speaks."""
         if self.state in (State.RELEASED, State.RELEASING):
             self._next_delay_s = 0.0
-            self._move(Move.WANT)
+            self._move(Move.WANT, now)
         elif self.state is State.WAITING and not self._offline and self.dial_at_s is not None:
             patient = self.trouble is not None and self.trouble.patient
-            now = self._out.now
             eager_s = now if self._last_dial_s is None else self._last_dial_s + EAGER_S
             if not patient and eager_s < self.dial_at_s:
-                self._await_dial(max(0.0, eager_s - now))
+                self._await_dial(max(0.0, eager_s - now), now)
 
-    def retry_now(self) -> bool:
+    def retry_now(self, now: float) -> bool:
         """Dial at once if the session waits for anything (reload); True if it did."""
         if self.state not in (State.REFUSED, State.WAITING):
             return False
         self._reset_backoff()
-        self._await_dial(0.0)
+        self._await_dial(0.0, now)
         return True
 
     # ── trust ──
@@ -257,27 +232,27 @@ class Supervisor:
 
     # ── leaving ──
 
-    def go_away(self, connection: ConnectionRecord, time_left_s: float) -> None:
+    def go_away(self, connection: ConnectionRecord, time_left_s: float, now: float) -> None:
         """Take the announcement that the service will end this connection."""
-        connection.go_away_at_s = self._out.now + time_left_s
+        connection.go_away_at_s = now + time_left_s
         self._out.emit(events.GoAway(connection=connection.number, time_left_s=time_left_s))
-        self.leave_when_quiet("go away")
+        self.leave_when_quiet("go away", now)
         force_at_s = connection.go_away_at_s - self._settings.live.go_away_margin_s
-        self._out.set_timer("go_away", max(self._out.now, force_at_s))
+        self._out.set_timer("go_away", max(now, force_at_s))
 
-    def leave_when_quiet(self, cause: str) -> None:
+    def leave_when_quiet(self, cause: str, now: float) -> None:
         """Give this connection up at the next quiet moment."""
         assert self.connection is not None
         self.connection.because = Failure(Phase.LIVE, Kind.LOCAL, reason=cause)
         self.connection.planned = True
-        self._move(Move.LEAVE)
+        self._move(Move.LEAVE, now)
 
-    def quiet(self) -> None:
+    def quiet(self, now: float) -> None:
         """Note a quiet moment: the time to leave, if that was wanted."""
         if self.state is State.LEAVING:
-            self._move(Move.SWITCH)
+            self._move(Move.SWITCH, now)
 
-    def abandon(self, failure: Failure, *, planned: bool) -> bool:
+    def abandon(self, failure: Failure, now: float, *, planned: bool) -> bool:
         """Drop the connection or the attempt without ceremony; False if there is none."""
         if not self._machine.can(Move.SWITCH):
             return False
@@ -285,7 +260,7 @@ class Supervisor:
         self.connection.because = failure
         self.connection.planned = planned
         self._machine.move(Move.SWITCH)
-        self._close(graceful=False)
+        self._close(now, graceful=False)
         return True
 
     def release_at_s(self) -> float | None:
@@ -295,135 +270,78 @@ class Supervisor:
             return None
         return self.last_activity_s + quiet_s
 
-    def release_if_due(self) -> None:
+    def release_if_due(self, now: float) -> None:
         """Rest until somebody speaks, if nobody has for long. Call it only in quiet."""
         at_s = self.release_at_s()
-        if at_s is not None and at_s <= self._out.now:
-            self._move(Move.RELEASE)
+        if at_s is not None and at_s <= now:
+            self._move(Move.RELEASE, now)
 
-    def stop(self) -> None:
+    def stop(self, now: float) -> None:
         """End the session, gracefully if the peer lets us."""
         if self.connection is not None:
             self.connection.planned = True
         if self._machine.can(Move.STOP):
-            self._move(Move.STOP)
+            self._move(Move.STOP, now)
 
-    def _close(self, *, graceful: bool) -> None:
+    def _close(self, now: float, *, graceful: bool) -> None:
         assert self.connection is not None
-        self._closing()
+        self._uplink.detach()
         self._out.add(c.Close(self.connection.number, graceful))
         if graceful:
-            self._out.set_timer("close", self._out.now + CLOSE_S)
+            self._out.set_timer("close", now + CLOSE_S)
 
     # ── the end of a connection ──
 
-    def ended(self, number: int, seen: Failure) -> None:
-        """Take the end of a connection or an attempt, and go on from there."""
+    def ended(self, number: int, seen: Failure, scene: Scene, now: float) -> Loss | None:
+        """Take the end of a connection or an attempt; `go_on` with what is returned."""
         connection = self.connection
         if connection is None or connection.number != number or self.state not in HOLDING:
-            return
+            return None
         for name in ("setup", "stable", "go_away", "close"):
             self._out.cancel_timer(name)
         ours = seen.kind is Kind.LOCAL and connection.because is not None
         failure = connection.because if ours and connection.because is not None else seen
-        verdict = self._judge(connection, failure)
+        judgement = self._trust.judge(
+            connection,
+            failure,
+            scene,
+            now,
+            own_endpoint=bool(self._endpoint),
+            lost_at_s=now if self._lost_at_s is None else self._lost_at_s,
+        )
+        if judgement.blameless:
+            self._backoff.reset()
+        verdict = judgement.verdict
         carried = connection.ready_s is not None and connection.go_away_at_s is None
-        fault = carried and verdict.blames_handle
-        self._lost(failure.reason if ours else verdict.cause, fault)
+        cause = failure.reason if ours else verdict.cause
+        return Loss(connection, failure, verdict, cause, carried and verdict.blames_handle)
+
+    def go_on(self, loss: Loss, now: float) -> None:
+        """Choose what comes after a connection, announce it, and do it."""
+        connection, failure, verdict = loss.connection, loss.failure, loss.verdict
         self.connection = None
         if connection.ready_s is not None:
-            self._lost_at_s = self._out.now
+            self._lost_at_s = now
             self._memory.was_alive()
         if connection.go_away_at_s is not None:
             connection.planned = True  # the announced end, also if the service was first
-        self._go_on(connection, failure, verdict)
-
-    def _judge(self, connection: ConnectionRecord, failure: Failure) -> Verdict:
-        """Class the failure and act on what it says about the handle."""
-        handle = connection.choice.handle
-        verdict = classify(
-            failure,
-            with_handle=handle is not None,
-            clock_synchronised=self._out.wall.synchronised,
-            own_endpoint=bool(self._endpoint),
-        )
-        if failure.kind is Kind.LOCAL:
-            return verdict
-        if handle is None:
-            return self._judge_restoring(connection, verdict)
-        if verdict.action is Do.RESET:
-            self._memory.drop(handle, verdict.cause)
-        elif verdict.action is Do.RETRY and self._is_bad(handle, connection, verdict):
-            self._memory.drop(handle, f"{verdict.cause} when resuming with it")
-            self._backoff.reset()  # the next rung has done no wrong
-        return verdict
-
-    def _judge_restoring(self, connection: ConnectionRecord, verdict: Verdict) -> Verdict:
-        """Count an end that may be the fault of the restored conversation.
-
-        A filter or a strict parser at the service ends the session whenever that comes, or keeps
-        silent about the first question. What is a fault of key, model or quota is none of it; nor
-        is the end of a connection that stood in peace.
-        """
-        if connection.choice.rung is not Rung.RESTORE or connection.ready_s is None:
-            return verdict
-        if connection.proved or connection.go_away_at_s is not None:
-            return verdict
-        unreadable = verdict.action is Do.FATAL and verdict.cause == SETUP_REFUSED
-        awaited = connection.is_young(self._out.now) or self._scene().awaiting_first_sign
-        if not awaited or not (verdict.action is Do.RETRY or unreadable):
-            return verdict
-        if self._memory.restoring_refused(verdict.cause):
-            self._backoff.reset()  # the next session has done no wrong
-        return replace(verdict, action=Do.RETRY) if unreadable else verdict
-
-    def _is_bad(self, handle: Handle, connection: ConnectionRecord, verdict: Verdict) -> bool:
-        """Tell whether a resumed connection ended in a way that makes its handle unfit.
-
-        The service's own close soon after the resume, or on the first question, is proof enough.
-        A broken network proves nothing, unless it happens again and again.
-        """
-        ladder, scene = self._memory.ladder, self._scene()
-        if connection.proved or connection.go_away_at_s is not None:
-            return False
-        if connection.ready_s is None:
-            return verdict.blames_handle and self._is_refused(scene)
-        young = connection.is_young(self._out.now)
-        if verdict.blames_handle and (
-            scene.awaiting_first_sign or (young and not scene.user_speaks)
-        ):
-            return True
-        return (young or scene.awaiting_first_sign) and ladder.strike(handle)
-
-    def _is_refused(self, scene: Scene) -> bool:
-        """Tell whether to stop trying a handle that the service answers with internal errors.
-
-        It does so while it believes the old connection to be open, which after a change of networks
-        it does for a while. With nobody waiting there is time; a question is worth more than the
-        rest of the context, which the transcript can restore.
-        """
-        self._refusals += 1
-        struck_out = self._refusals >= MAX_STRIKES
-        lost_at_s = self._out.now if self._lost_at_s is None else self._lost_at_s
-        return struck_out and (scene.somebody_waits or self._out.now - lost_at_s > PATIENCE_S)
-
-    def _go_on(self, connection: ConnectionRecord, failure: Failure, verdict: Verdict) -> None:
-        """Choose what comes after a connection, tell it, and do it."""
         refused = (
             verdict.action is Do.FATAL and not connection.planned and self._machine.can(Move.REFUSE)
         )
-        self._next_delay_s = self._delay_s(connection, failure, verdict)
+        self._next_delay_s = self._delay_s(connection, failure, verdict, now)
         if self.state is State.RELEASING:
-            idle_min = (self._out.now - self.last_activity_s) / 60.0
+            idle_min = (now - self.last_activity_s) / 60.0
             self._out.emit(events.Released(connection=connection.number, idle_min=idle_min))
         elif self.state is not State.STOPPING:
-            self._tell_end(connection, failure, verdict, refused=refused)
-        self._move(Move.REFUSE if refused else Move.LOST)
+            self._announce_end(loss, now, refused=refused)
+        self._move(Move.REFUSE if refused else Move.LOST, now)
 
-    def _delay_s(self, connection: ConnectionRecord, failure: Failure, verdict: Verdict) -> float:
+    def _delay_s(
+        self, connection: ConnectionRecord, failure: Failure, verdict: Verdict, now: float
+    ) -> float:
         """Return how long to wait before the next dial."""
         if connection.planned or self.state in (State.RELEASING, State.STOPPING):
-            of_use = connection.proved or not connection.is_young(self._out.now)
+            of_use = connection.proved or not connection.is_young(now)
             if connection.go_away_at_s is None or of_use:
                 return connection.rest_s
             return self._backoff.next_delay_s()  # turned away at the door, politely
@@ -438,10 +356,8 @@ class Supervisor:
             delay_s = max(delay_s, verdict.interval_s * (0.9 + 0.2 * self._random()))
         return max(delay_s, failure.retry_after_s or 0.0)
 
-    def _tell_end(
-        self, connection: ConnectionRecord, failure: Failure, verdict: Verdict, *, refused: bool
-    ) -> None:
-        now = self._out.now
+    def _announce_end(self, loss: Loss, now: float, *, refused: bool) -> None:
+        connection, failure, verdict = loss.connection, loss.failure, loss.verdict
         phase = Phase.LIVE if connection.ready_s is not None else failure.phase
         ours = failure.kind is Kind.LOCAL
         self._out.emit(
@@ -464,22 +380,22 @@ class Supervisor:
 
     # ── the network ──
 
-    def link_changed(self, change: LinkChanged) -> None:
-        """Take word that the network path changed: what went over the old one is dead."""
+    def link_changed(self, change: LinkChanged, now: float) -> None:
+        """Note that the network path changed: what went over the old one is dead."""
         before, self._link = self._link, change
         if not self._path_matters:
             return
         if change.online and before is None:
             return  # the first report tells how things are, not that they changed
         cause = "network changed" if change.online else "network lost"
-        delay_s = self._flapping.delay_s(self._out.now)
-        if self.abandon(Failure(Phase.LIVE, Kind.LOCAL, reason=cause), planned=True):
+        delay_s = self._flapping.delay_s(now)
+        if self.abandon(Failure(Phase.LIVE, Kind.LOCAL, reason=cause), now, planned=True):
             assert self.connection is not None
             self.connection.rest_s = delay_s
             return
         cured = self.trouble is not None and self.trouble.cause in CURED_BY_PATH
         if self.state is State.WAITING or (self.state is State.REFUSED and change.online and cured):
-            self._await_dial(delay_s)
+            self._await_dial(delay_s, now)
 
     @property
     def _offline(self) -> bool:
@@ -487,52 +403,46 @@ class Supervisor:
 
     @property
     def _path_matters(self) -> bool:
-        """Tell whether the network path leads anywhere: an endpoint on this machine has none."""
+        """Return whether the network path leads anywhere: an endpoint on this machine has none."""
         host = urlsplit(self._endpoint).hostname or ""
         return not (host in {"localhost", "::1"} or host.startswith("127."))
 
     # ── time ──
 
-    def timer_fired(self, name: str) -> None:
+    def timer_fired(self, name: str, now: float) -> None:
         """Do what is due."""
         if name == "dial" and self._machine.can(Move.DIAL):
-            self._await_dial_or_dial()
+            self._await_dial_or_dial(now)
         elif name == "setup" and self.state is State.DIALING:
             failure = Failure(Phase.SETUP, Kind.TIMEOUT, reason="no setupComplete")
-            self.abandon(failure, planned=False)
+            self.abandon(failure, now, planned=False)
         elif name == "stable":
             self._reset_backoff()
         elif name == "go_away":
-            self.quiet()  # it is not, but the service will not wait
+            self.quiet(now)  # it is not, but the service will not wait
         elif name == "close" and self.state in CLOSING:
             assert self.connection is not None
             self._out.add(c.Close(self.connection.number, graceful=False))
 
-    def _await_dial_or_dial(self) -> None:
-        wait_s = self._budget.earliest_s(self._out.now) - self._out.now
+    def _await_dial_or_dial(self, now: float) -> None:
+        wait_s = self._budget.earliest_s(now) - now
         if wait_s <= 0:
-            self._move(Move.DIAL)
+            self._move(Move.DIAL, now)
         else:
-            self._await_dial(wait_s)
+            self._await_dial(wait_s, now)
 
     # ── moves ──
 
-    def _move(self, move: Move) -> None:
+    def _move(self, move: Move, now: float) -> None:
         action = self._machine.move(move)
         if action is Action.AWAIT:
             delay_s, self._next_delay_s = self._next_delay_s, 0.0
-            self._await_dial(delay_s)
+            self._await_dial(delay_s, now)
         elif action is Action.DIAL:
-            self._dial()
-        elif action is Action.OPEN:
-            assert self.connection is not None
-            self._opened(self.connection)
+            self._dial(now)
         elif action is Action.CLOSE:
-            self._close(graceful=True)
+            self._close(now, graceful=True)
         elif action is Action.FINISH:
-            self._closing()
+            self._uplink.detach()
             self._out.cancel_all_timers()
             self._out.add(c.Finished())
-
-    def _state_changed(self, before: State, move: Move, after: State) -> None:
-        self._out.emit(events.SessionMoved(before=before.value, move=move.value, after=after.value))

@@ -8,7 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agentd.events import SessionMoved
+from agentd.live.commands import Emit
 from agentd.live.machine import HOLDING, TRANSITIONS, Action, IllegalMove, Machine, Move, State
+from agentd.live.outputs import Outputs
 
 
 def machine_in(state: State) -> Machine:
@@ -21,7 +24,7 @@ def machine_in(state: State) -> Machine:
             if before is here and after not in ways:
                 ways[after] = [*ways[here], move]
                 queue.append(after)
-    machine = Machine(lambda *_: None)
+    machine = Machine(Outputs())
     for move in ways[state]:
         machine.move(move)
     return machine
@@ -68,13 +71,14 @@ def test_the_end_is_the_end() -> None:
 @given(st.lists(st.sampled_from(Move)))
 def test_changes_are_told_once(moves: list[Move]) -> None:
     """The one setter tells every change, after it, and nothing else."""
-    told: list[tuple[State, State]] = []
-    machine = Machine(lambda before, move, after: told.append((before, after)))
+    out = Outputs()
+    machine = Machine(out)
     for move in moves:
         before = machine.state
         if not machine.can(move):
             continue
         machine.move(move)
         if before is not machine.state:
-            assert told.pop() == (before, machine.state)
-        assert not told
+            moved = SessionMoved(before=before.value, move=move.value, after=machine.state.value)
+            assert out.take() == [Emit(moved)]
+        assert not out.take()
