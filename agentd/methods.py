@@ -2,102 +2,92 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
+from agentd.device.mute import Mute
 from agentd.device.ringer import Ringer
 from agentd.device.volume import Volume
 from agentd.live.session import LiveSession
+from agentd.service.reload import Reloader
 from agentd.service.rpc import REFUSED, Method, Param, Params, RpcError
+from agentd.stage import Stage
 
+BY = "control"
 TEXT = {"text": Param(str, low=1, high=16_384)}
 PERCENT = {"percent": Param(int, low=0, high=100)}
 
 
-class MethodTarget(Protocol):
-    """What the methods need of the daemon."""
+@dataclass(frozen=True, slots=True)
+class Requests(Stage):
+    """The stage that answers; each handler takes checked parameters and returns plain JSON."""
 
+    whole: Callable[[], Mapping[str, object]]
     session: LiveSession
+    mute: Mute
     volume: Volume
     ringer: Ringer
+    reloader: Reloader
 
-    def status(self) -> dict[str, object]:
+    def methods(self) -> dict[str, Method]:
+        """Return the methods by name."""
+        return {
+            "status": Method(self.get_status),
+            "mute": Method(self.close_microphone, changing=True),
+            "unmute": Method(self.open_microphone, changing=True),
+            "volume": Method(self.get_volume),
+            "volume.set": Method(self.set_volume, PERCENT, changing=True),
+            "silence": Method(self.silence, changing=True),
+            "say": Method(self.say, TEXT, changing=True),
+            "instruct": Method(self.instruct, TEXT, changing=True),
+            "context.add": Method(self.add_context, TEXT, changing=True),
+            "forget": Method(self.forget, changing=True),
+            "reload": Method(self.reload, changing=True),
+        }
+
+    def get_status(self, _params: Params) -> object:
         """Return the document of `agentd status --json`."""
+        return self.whole()
 
-    def set_mute(self, mute: bool, *, by: str) -> str:
-        """Mute or unmute; return an empty text, or why not."""
-
-    async def reload(self) -> str:
-        """Take the changed configuration into use; return an empty text, or the problems."""
-
-
-def methods(daemon: MethodTarget) -> dict[str, Method]:
-    """Return the methods by name."""
-    ask = Requests(daemon)
-    return {
-        "status": Method(ask.status),
-        "mute": Method(ask.mute, changing=True),
-        "unmute": Method(ask.unmute, changing=True),
-        "volume": Method(ask.volume),
-        "volume.set": Method(ask.set_volume, PERCENT, changing=True),
-        "silence": Method(ask.silence, changing=True),
-        "say": Method(ask.say, TEXT, changing=True),
-        "instruct": Method(ask.instruct, TEXT, changing=True),
-        "context.add": Method(ask.add_context, TEXT, changing=True),
-        "forget": Method(ask.forget, changing=True),
-        "reload": Method(ask.reload, changing=True),
-    }
-
-
-@dataclass(frozen=True, slots=True)
-class Requests:
-    """The handlers; each takes checked parameters and returns a plain JSON value."""
-
-    daemon: MethodTarget
-
-    def status(self, _params: Params) -> object:
-        """Tell what the daemon is doing."""
-        return self.daemon.status()
-
-    def mute(self, _params: Params) -> object:
+    def close_microphone(self, _params: Params) -> object:
         """Close the microphone."""
-        return _done(self.daemon.set_mute(True, by="control"), {"muted": True})
+        return _done(self.mute.ask(True, by=BY), {"muted": True})
 
-    def unmute(self, _params: Params) -> object:
+    def open_microphone(self, _params: Params) -> object:
         """Open the microphone."""
-        return _done(self.daemon.set_mute(False, by="control"), {"muted": False})
+        return _done(self.mute.ask(False, by=BY), {"muted": False})
 
-    def volume(self, _params: Params) -> object:
-        """Tell the volume."""
-        return {"percent": self.daemon.volume.percent}
+    def get_volume(self, _params: Params) -> object:
+        """Return the volume."""
+        return {"percent": self.volume.percent}
 
     async def set_volume(self, params: Params) -> object:
         """Set the volume."""
-        return {"percent": await self.daemon.volume.set(params["percent"], by="control")}
+        return {"percent": await self.volume.set(params["percent"], by=BY)}
 
     def silence(self, _params: Params) -> object:
         """Stop a ringing timer or alarm."""
-        return {"silenced": self.daemon.ringer.silence("control")}
+        return {"silenced": self.ringer.silence(BY)}
 
     async def say(self, params: Params) -> object:
         """Send a typed question."""
-        return {"outcome": await self.daemon.session.say(params["text"])}
+        return {"outcome": await self.session.say(params["text"])}
 
     async def instruct(self, params: Params) -> object:
         """Change the system instruction."""
-        return {"outcome": await self.daemon.session.instruct(params["text"])}
+        return {"outcome": await self.session.instruct(params["text"])}
 
     async def add_context(self, params: Params) -> object:
         """Tell the model something in passing."""
-        return {"outcome": await self.daemon.session.add_context(params["text"])}
+        return {"outcome": await self.session.add_context(params["text"])}
 
     async def forget(self, _params: Params) -> object:
         """Delete the conversation."""
-        return {"forgotten": await self.daemon.session.forget()}
+        return {"forgotten": await self.session.forget()}
 
     async def reload(self, _params: Params) -> object:
         """Read the configuration again."""
-        return _done(await self.daemon.reload(), {"reloaded": True})
+        return _done(await self.reloader.reload(), {"reloaded": True})
 
 
 def _done(refusal: str, result: object) -> object:

@@ -4,14 +4,14 @@
                         ▲
     Player ── far end ──┘
 
-A reload of `[audio]` or `[vad]` replaces all of it.
+A reload of `[audio]` or `[vad]` replaces all of it: `SoundStage` holds the one that runs.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from agentd.audio import formats
 from agentd.audio.capture import CaptureStats, Microphone
@@ -37,6 +37,8 @@ from agentd.events import (
     ReplyStarted,
     Speech,
 )
+from agentd.service.watchdog import Evidence
+from agentd.stage import Slot, Stage, rounded
 from agentd.vad.listener import Listener
 
 
@@ -222,7 +224,97 @@ class Sound:
         """Return what is done about echo, why, and how well."""
         return EchoStatus(self._plan.mode.value, self._plan.cause, self.echo)
 
+
+class SoundStage(Stage):
+    """Holds the sound that runs; another one after a reload, so nobody else may keep it."""
+
+    def __init__(self, settings: Settings, make: Callable[[Settings], Sound]) -> None:
+        """Prepare; `make` builds the sound of some settings, and may fail."""
+        self._settings = settings
+        self._make = make
+        self._closed = False
+        self._gain_percent: int | None = None
+        self._sounds = Slot(make(settings), self._begins)
+
     @property
-    def echo_mode(self) -> EchoMode:
-        """Return what is done about echo."""
-        return self._plan.mode
+    def current(self) -> Sound:
+        """Return the sound that runs, or is ending."""
+        return self._sounds.current
+
+    async def run(self) -> None:
+        """Capture and play until cancelled."""
+        await self._sounds.run()
+
+    async def configure(self, settings: Settings) -> str:
+        """Close the devices and open those of the new settings, if any of these is about sound."""
+        before = self._settings
+        if _concerns_sound(settings) == _concerns_sound(before):
+            return ""
+        sound = self._make(settings)
+        self._settings = settings
+        self.current.cut()
+        await self._sounds.replace(sound)
+        return ""
+
+    def on_event(self, event: Event) -> None:
+        """Let the gate know of replies and of the microphone."""
+        self.current.on_event(event)
+
+    def status(self) -> object:
+        """Return the `audio` part of the status."""
+        sound = self.current
+        return audio_status(sound.capture, sound.playback, sound.echo_status)
+
+    def _begins(self, sound: Sound) -> None:
+        # Mute and stop may have come, and the volume changed, while the one before was closing.
+        if self._closed:
+            sound.close_microphone()
+        if self._gain_percent is not None:
+            sound.player.set_volume(self._gain_percent)
+
+    def close_microphone(self) -> None:
+        """Mute: nothing more is heard, of this sound and of the next; the device is closed."""
+        self._closed = True
+        self.current.close_microphone()
+
+    def open_microphone(self) -> None:
+        """Unmute."""
+        self._closed = False
+        self.current.open_microphone()
+
+    def hold(self) -> None:
+        """Push to talk: from here on everything is one utterance, whatever else plays."""
+        self.current.hold()
+
+    def release(self) -> None:
+        """End what `hold` began."""
+        self.current.release()
+
+    def set_gain(self, percent: int) -> None:
+        """Set the volume of the player, 0 to 100."""
+        self._gain_percent = percent
+        self.current.player.set_volume(percent)
+
+    def play(self, pcm: bytes) -> None:
+        """Play an earcon (int16 mono 24 kHz)."""
+        self.current.play(pcm)
+
+    def hush(self) -> None:
+        """Stop earcons and alarms; a reply goes on."""
+        self.current.hush()
+
+    def evidence(self, *, muted: bool, told_lost: bool) -> Evidence:
+        """Return what speaks for the watchdog: frames that came, or why none can."""
+        capture = self.current.capture
+        return Evidence(capture.frames, muted=muted, told_lost=told_lost, wedged=capture.wedged)
+
+
+def audio_status(
+    capture: CaptureStats, playback: PlaybackStats, echo: EchoStatus
+) -> dict[str, object]:
+    """Return the `audio` part of the status."""
+    return {"capture": rounded(capture), "playback": rounded(playback), "echo": asdict(echo)}
+
+
+def _concerns_sound(settings: Settings) -> tuple[object, ...]:
+    return settings.audio, settings.vad, settings.gpio.button_mode

@@ -1,4 +1,4 @@
-"""What `agentd status` tells, assembled from what the stages know.
+"""What `agentd status` shows of the device as a whole; each stage adds its own part.
 
 The names of the JSON fields are relied upon by users' scripts (docs/operator/service.md). Nothing
 in here holds a transcript, a handle or a key.
@@ -6,18 +6,14 @@ in here holds a transcript, a handle or a key.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 from agentd import __version__
-from agentd.events import Event, LinkChanged, TurnEnded, TurnFailed
-
-if TYPE_CHECKING:
-    from agentd.audio.capture import CaptureStats
-    from agentd.audio.echo.policy import EchoStatus
-    from agentd.audio.playback import PlaybackStats
-    from agentd.device.state import Derived
-    from agentd.live.session import SessionStatus
+from agentd.device.state import Derived
+from agentd.events import Event, TurnEnded, TurnFailed
+from agentd.stage import Stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,56 +46,41 @@ class TurnLog:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class NetworkLog:
-    """The network path as last reported."""
+class TurnCounter(Stage):
+    """Keeps the log of turns."""
 
-    interface: str = ""
-    online: bool | None = None  # None: nobody watches it
-    changes: int = 0
+    def __init__(self) -> None:
+        self._log = TurnLog()
 
-    def after(self, event: Event) -> NetworkLog:
-        """Return the log once `event` has happened."""
-        if not isinstance(event, LinkChanged):
-            return self
-        return replace(
-            self, interface=event.interface, online=event.online, changes=self.changes + 1
-        )
+    def on_event(self, event: Event) -> None:
+        """Count `event`, if it ends a turn."""
+        self._log = self._log.after(event)
 
-    def as_json(self) -> dict[str, object]:
-        """Return the `network` part of the status."""
-        return {"interface": self.interface, "online": self.online, "changes": self.changes}
+    def status(self) -> object:
+        """Return the `turns` part of the status."""
+        return self._log.as_json()
 
 
-def snapshot(
-    *,
-    state: Derived,
-    muted: bool,
-    session: SessionStatus,
-    capture: CaptureStats,
-    playback: PlaybackStats,
-    echo: EchoStatus,
-    network: NetworkLog,
-    turns: TurnLog,
-    uptime_s: float,
+def document(
+    parts: Mapping[str, object], *, state: Derived, muted: bool, uptime_s: float
 ) -> dict[str, object]:
-    """Return the document of `agentd status --json`."""
-    return {
+    """Return the document of `agentd status --json`; `parts` are the stages'."""
+    head = {
         "version": __version__,
         "uptime_s": round(uptime_s, 1),
         "state": state.state.value,
         "cause": state.cause,
         "muted": muted,
-        "session": _rounded(session),
-        "audio": {
-            "capture": _rounded(capture),
-            "playback": _rounded(playback),
-            "echo": asdict(echo),
-        },
-        "network": network.as_json(),
-        "turns": turns.as_json(),
     }
+    return head | dict(parts)
 
 
-def _rounded(stats: SessionStatus | CaptureStats | PlaybackStats) -> dict[str, object]:
-    return {k: round(v, 1) if isinstance(v, float) else v for k, v in asdict(stats).items()}
+def brief(status: Mapping[str, Any]) -> dict[str, object]:
+    """Return what the model may know about this device, of the document."""
+    return {
+        "state": status["state"],
+        "muted": status["muted"],
+        "volume_percent": status["volume"]["percent"],
+        "network": status["network"]["interface"] or "unknown",
+        "uptime_s": round(status["uptime_s"]),
+    }

@@ -14,9 +14,9 @@ from agentd.cli.forget import directories, forget_on_disk
 from agentd.clock import SystemClock
 from agentd.device.mute import Mute
 from agentd.errors import StateError
+from agentd.eventbus import EventBus
 from agentd.events import StateUnwritable
 from agentd.live.store import MemoryStore
-from agentd.methods import methods
 from agentd.state.store import StateStore
 from agentd.tools.device import DeviceTools
 from tests.test_reload import house
@@ -91,13 +91,14 @@ def test_with_a_daemon_what_cannot_be_deleted_is_an_error_that_names_it() -> Non
             await found.microphone.until(1)
             stubborn = found.state / "transcript.json.bad-1"
             (stubborn / "inside").mkdir(parents=True)
-            forget = methods(found.daemon)["forget"].handler
+            forget = found.daemon.stages.methods()["forget"].handler
             with pytest.raises(StateError, match=f"not deleted: {stubborn}: "):
                 await forget({})  # type: ignore[misc]
             told = [event for event in found.events if isinstance(event, StateUnwritable)]
             assert [str(stubborn) in event.cause for event in told] == [True]
             daemon = found.daemon
-            mute = Mute(store=MemoryStore(), emit=found.events.append, apply=lambda _muted: None)
+            bus = EventBus(found.events.append)
+            mute = Mute(store=MemoryStore(), bus=bus, apply=lambda _muted: None)
             tools = DeviceTools(daemon.volume, mute, daemon.ringer, daemon.session.forget)
             answer = await tools.forget_conversation({})
             assert str(stubborn) in str(answer["error"])

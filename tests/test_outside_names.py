@@ -16,7 +16,7 @@ from typing import Any
 from agentd.cli.main import COMMANDS
 from agentd.config.fields import walk_fields
 from agentd.events import event_types
-from agentd.methods import methods
+from agentd.methods import Requests
 from agentd.service.entry import JournalEntry, journal_fields, level_name
 from tests.test_status import document
 
@@ -45,7 +45,7 @@ def present() -> list[str]:
     found = [f"command {name}" for name in COMMANDS]
     found += [f"key {name}" for name, _ in walk_fields()]
     found += [line for event in event_types() for line in _event(event)]
-    for name, method in methods(NOBODY).items():
+    for name, method in Requests(*[NOBODY] * 6).methods().items():
         found += [f"method {name}", *(f"parameter {name} {word}" for word in method.params)]
     return sorted([*found, *_status(document())])
 

@@ -18,7 +18,7 @@ from agentd import events as e
 from agentd.audio.fakes import FakeCapture, FakePlayback
 from agentd.config.files import Loaded, parse
 from agentd.config.settings import Settings
-from agentd.daemon import SETTLE_S, Daemon, Parts
+from agentd.daemon import Daemon, Parts
 from agentd.device.leds import NoLights
 from agentd.errors import CaptureFailed, ConfigError, ConfigProblem
 from agentd.live.commands import SetupPlan
@@ -27,7 +27,9 @@ from agentd.service.journal import Journal
 from agentd.service.notify import Notifier
 from agentd.service.outlets import MemoryOutlet
 from agentd.service.reload import READ_S, Reloader
-from agentd.stage import Absent, Slot
+from agentd.service.startup import SETTLE_S
+from agentd.sound import Sound
+from agentd.stage import Absent, Configured, Slot
 from tests.virtual import LoopClock, run_virtually
 
 SLOWEST_S = 3.0
@@ -129,9 +131,9 @@ class House:
         match what:
             case "reload":
                 self.wanted = made(VARIANTS[number % len(VARIANTS)])
-                self._asked.add(asyncio.create_task(self.daemon.reload()))
+                self._asked.add(asyncio.create_task(self.daemon.reloader.reload()))
             case "mute" | "unmute":
-                self.daemon.set_mute(what == "mute", by="control")
+                self.daemon.mute.ask(what == "mute", by="control")
             case "unplug":
                 self.microphone.fails_to_open = CaptureFailed("the microphone is gone. Plug it in")
                 if self.microphone.is_open and not self.microphone.broken:
@@ -223,7 +225,7 @@ def test_it_settles_once() -> None:
             assert len(found.settled) == 0
             await asyncio.sleep(2.0)
             assert len(found.settled) == 1
-            assert await found.daemon.reload() == ""
+            assert await found.daemon.reloader.reload() == ""
             await asyncio.sleep(2 * SETTLE_S)
             assert len(found.settled) == 1
 
@@ -337,7 +339,7 @@ def test_whoever_asked_may_leave_and_the_reload_goes_on() -> None:
     async def main() -> None:
         async with house(closing_s=1.0) as found:
             await found.microphone.until(1)
-            asking = asyncio.create_task(found.daemon.reload())
+            asking = asyncio.create_task(found.daemon.reloader.reload())
             found.wanted = made(VARIANTS[1])
             await asyncio.sleep(0.5)
             asking.cancel()
@@ -372,8 +374,9 @@ def test_a_failed_reload_is_a_refusal_whatever_it_was(error: Exception) -> None:
                 raise error
             return Loaded(made({}), ())
 
-        async def apply(new: Settings) -> None:
+        async def apply(new: Settings) -> Configured:
             taken.append(new)
+            return Configured((), "now")
 
         reloader = Reloader(load, apply, notifier=Notifier(None), emit=told.append)
         running = asyncio.create_task(reloader.run())
@@ -395,12 +398,12 @@ def test_settings_that_cannot_be_taken_into_use_are_refused() -> None:
         async with house() as found:
             await found.microphone.until(1)
             found.wanted = made({"audio": {"capture_gain_db": 3.0}})
-            found.daemon._make_sound = _fails  # type: ignore[method-assign,assignment]
-            assert "MemoryError" in await found.daemon.reload()
+            found.daemon.sound._make = _fails
+            assert "MemoryError" in await found.daemon.reloader.reload()
             assert found.microphone.is_open
             found.outlet.entries.clear()
 
-    def _fails(_settings: Settings) -> None:
+    def _fails(_settings: Settings) -> Sound:
         raise MemoryError
 
     run_virtually(main())
@@ -413,8 +416,9 @@ def test_files_that_cannot_be_read_in_time_are_refused() -> None:
         told: list[e.Event] = []
         never = asyncio.Event()
 
-        async def apply(_new: Settings) -> None:
+        async def apply(_new: Settings) -> Configured:
             await asyncio.wait_for(never.wait(), READ_S)
+            raise AssertionError
 
         reloader = Reloader(
             lambda: Loaded(made({}), ()), apply, notifier=Notifier(None), emit=told.append

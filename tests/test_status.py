@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from agentd import status
 from agentd.audio.capture import CaptureStats
 from agentd.audio.echo.canceller import EchoStats, Known
 from agentd.audio.echo.policy import EchoStatus
@@ -15,7 +16,10 @@ from agentd.cli.describe import describe
 from agentd.device.state import Derived, DeviceState
 from agentd.events import LinkChanged, Muted, TurnEnded, TurnFailed
 from agentd.live.session import SessionStatus
-from agentd.status import NetworkLog, TurnLog, snapshot
+from agentd.network import NetworkLog
+from agentd.sound import audio_status
+from agentd.stage import rounded
+from agentd.status import TurnLog
 
 TURN = TurnEnded(
     turn=3, speech_ms=900, first_audio_ms=210, reply_ms=1000, heard_ms=400,
@@ -48,17 +52,16 @@ def document(
     playback: PlaybackStats = PLAYBACK,
 ) -> dict[str, object]:
     """Return the status of a device in the middle of its day."""
-    return snapshot(
-        state=Derived(DeviceState.IDLE, "idle", None),
-        muted=muted,
-        session=SESSION,
-        capture=capture,
-        playback=playback,
-        echo=echo or ECHO,
-        network=NetworkLog().after(LinkChanged(interface="wlan0", online=True)),
-        turns=TurnLog().after(TURN),
-        uptime_s=11_520.04,
-    )
+    path = NetworkLog().after(LinkChanged(interface="wlan0", online=True))
+    parts = {
+        "session": rounded(SESSION),
+        "audio": audio_status(capture, playback, echo or ECHO),
+        "network": rounded(path),
+        "turns": TurnLog().after(TURN).as_json(),
+        "volume": {"percent": 40},
+    }
+    state = Derived(DeviceState.IDLE, "idle", None)
+    return status.document(parts, state=state, muted=muted, uptime_s=11_520.04)
 
 
 def test_the_document_has_every_field_that_scripts_rely_on() -> None:
@@ -74,7 +77,19 @@ def test_the_document_has_every_field_that_scripts_rely_on() -> None:
         found["session"]
     )
     assert found["turns"]["count"] == 1
+    assert found["volume"] == {"percent": 40}
     assert found["turns"]["last"]["first_audio_ms"] == 210
+
+
+def test_the_model_knows_little_of_it() -> None:
+    """No names, no causes, no figures of the conversation."""
+    assert status.brief(document(muted=True)) == {
+        "state": "idle",
+        "muted": True,
+        "volume_percent": 40,
+        "network": "wlan0",
+        "uptime_s": 11520,
+    }
 
 
 def test_turns_that_failed_are_counted_and_the_last_is_shown() -> None:

@@ -167,7 +167,7 @@ class Show:
 
     async def _paint(self, daemon: Daemon) -> None:
         while True:
-            self._screen.now(self._narrator.state, daemon.level_dbfs)
+            self._screen.now(self._narrator.state, daemon.sound.current.capture.level_dbfs)
             await asyncio.sleep(REFRESH_S)
 
     async def _mishaps(self, emulator: Emulator) -> None:

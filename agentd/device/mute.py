@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from agentd.events import Emit, Muted, Unmuted
+from agentd.eventbus import EventBus
+from agentd.events import Muted, Unmuted
 
 DOCUMENT = "mute"
 SWITCH = "switch"
@@ -69,9 +70,9 @@ def at_start(saved_by: str, switch_closed: bool | None) -> MuteState:
 class Mute:
     """The owner of the mute state. `apply` closes (True) or opens (False) capture."""
 
-    def __init__(self, *, store: MuteStore, emit: Emit, apply: Callable[[bool], None]) -> None:
+    def __init__(self, *, store: MuteStore, bus: EventBus, apply: Callable[[bool], None]) -> None:
         self._store = store
-        self._emit = emit
+        self._bus = bus
         self._apply = apply
         self._state = MuteState()
 
@@ -108,8 +109,7 @@ class Mute:
             return
         # The light follows the microphone: closed before it says muted, open after it stops to.
         if state.muted:
-            self._apply(True)
-            self._emit(Muted(by=state.by))
+            self._bus.announce(Muted(by=state.by), lambda: self._apply(True))
         else:
-            self._emit(Unmuted(by=by))
+            self._bus.emit(Unmuted(by=by))
             self._apply(False)

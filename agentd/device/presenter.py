@@ -1,6 +1,6 @@
-"""The one observer of every event: keeps the facts, derives the state, drives the lights.
+"""The first to see every event: keeps the facts, derives the state, drives the lights.
 
-Setting a light is synchronous: when `on_event` returns, the light shows what the event made of the
+Setting a light is synchronous: when `show` returns, the light shows what the event made of the
 state. The session emits `UplinkOpened` before it sends the first byte, and by that order the light
 is on before audio leaves.
 """
@@ -12,10 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from agentd.clock import Clock
-from agentd.device.leds import Lights
+from agentd.config.settings import Settings
+from agentd.device.leds import Lights, NoLights
 from agentd.device.patterns import Look, look, next_change_s
 from agentd.device.state import Derived, DeviceState, Facts, derive
 from agentd.events import Emit, Event, SpeechLost, StateChanged, TurnFailed, VolumeChanged
+from agentd.stage import Stage
 from agentd.waiting import wait_for_event
 
 
@@ -33,24 +35,29 @@ class Presentation:
 Observer = Callable[[Presentation], None]
 
 
-class Presenter:
-    """Owner of the facts and the lights. All methods belong to the loop's thread."""
+class Presenter(Stage):
+    """Owner of the facts and the lights. All methods belong to the loop's thread.
+
+    The event bus calls `show` with every event before anybody else hears of it. Without lights
+    until `open`.
+    """
 
     def __init__(
         self,
         *,
         clock: Clock,
-        lights: Lights,
+        settings: Settings,
+        lights: Callable[[Settings], Lights],
         emit: Emit,
-        brightness: float = 1.0,
-        facts: Facts | None = None,
     ) -> None:
+        """Prepare; `lights` opens those of some settings."""
         self._clock = clock
-        self._lights = lights
+        self._settings = settings
+        self._open_lights = lights
+        self._lights: Lights = NoLights()
         self._emit = emit
-        self._brightness = brightness
         self._observers: list[Observer] = []
-        self._facts = facts or Facts()
+        self._facts = Facts()
         self._derived = derive(self._facts, clock.monotonic())
         self._since_s = clock.monotonic()
         self._shown: Look | None = None
@@ -81,15 +88,22 @@ class Presenter:
         """Call `observer` with every `Presentation` from now on."""
         self._observers.append(observer)
 
-    def set_lights(self, make: Callable[[], Lights], brightness: float) -> None:
-        """Take other lights (a reload); the old ones let go of their pins before `make`."""
+    def open(self) -> None:
+        """Open the lights of the settings; those of before let go of their pins first."""
         self._lights.close()
-        self._lights, self._brightness = make(), brightness
+        self._lights = self._open_lights(self._settings)
         self._shown = None
         self._paint(self._clock.monotonic())
         self._moved.set()
 
-    def on_event(self, event: Event) -> None:
+    async def configure(self, settings: Settings) -> str:
+        """Take other lights, or other brightness."""
+        before, self._settings = self._settings, settings
+        if settings.gpio != before.gpio:
+            self.open()
+        return ""
+
+    def show(self, event: Event) -> None:
         """Fold `event` in; the lights are right when this returns."""
         now = self._clock.monotonic()
         facts = self._facts.after(event, now)
@@ -145,7 +159,7 @@ class Presenter:
             self._lights.kind,
             muted=self._facts.muted,
             volume_percent=self._facts.volume_percent,
-            brightness=self._brightness,
+            brightness=self._settings.gpio.brightness_percent / 100,
         )
         if shown != self._shown:
             self._shown = shown

@@ -21,6 +21,7 @@ from agentd.events import (
     TimerMissed,
     TimerSet,
 )
+from agentd.stage import Stage
 from agentd.waiting import wait_for_event
 
 DOCUMENT = "timers"
@@ -35,7 +36,7 @@ def boot_id(path: Path = _BOOT_ID) -> str:
         return ""
 
 
-class Ringer:
+class Ringer(Stage):
     """Timers and alarms at work. All methods belong to the loop's thread; `run` is a task."""
 
     def __init__(

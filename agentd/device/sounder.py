@@ -12,17 +12,18 @@ from collections.abc import Callable
 from datetime import datetime, tzinfo
 
 from agentd.clock import Clock
-from agentd.config.settings import Sounds
+from agentd.config.settings import Settings, Sounds
 from agentd.device.earcons import ALARM, TIMER, ClipLibrary, Limiter, Moment, allowed, choose
 from agentd.device.state import Derived, Facts, derive
 from agentd.events import Event, RingEnded, Ringing
+from agentd.stage import Stage
 from agentd.waiting import wait_for_event
 
 RING_GAP_S = 1.2  # silence between two rounds of an alarm
 QUEUE_LENGTH = 4  # sounds that wait for their clip; a fifth is dropped: it would come too late
 
 
-class Sounder:
+class Sounder(Stage):
     """The owner of the earcons. All methods belong to the loop's thread; `run` is a task."""
 
     def __init__(
@@ -33,7 +34,7 @@ class Sounder:
         facts: Callable[[], Facts],
         play: Callable[[bytes], None],
         hush: Callable[[], None],
-        clips: ClipLibrary | None = None,
+        clips: Callable[[Sounds], ClipLibrary] = ClipLibrary,
         timezone: tzinfo | None = None,
     ) -> None:
         self._settings = settings
@@ -41,7 +42,8 @@ class Sounder:
         self._facts = facts
         self._play = play
         self._hush = hush
-        self._clips = clips or ClipLibrary(settings)
+        self._open_clips = clips
+        self._clips = clips(settings)
         self._timezone = timezone
         self._before = self._derived()
         self._limiter = Limiter()
@@ -65,10 +67,12 @@ class Sounder:
             self._hush()
         self._enqueue(names)
 
-    def replace_settings(self, settings: Sounds, clips: ClipLibrary | None = None) -> None:
-        """Take other settings (a reload)."""
-        self._settings = settings
-        self._clips = clips or ClipLibrary(settings)
+    async def configure(self, settings: Settings) -> str:
+        """Take other sounds, or the same ones at other hours."""
+        if settings.sounds != self._settings:
+            self._settings = settings.sounds
+            self._clips = self._open_clips(settings.sounds)
+        return ""
 
     async def run(self) -> None:
         """Play what was chosen until cancelled."""

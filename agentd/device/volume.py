@@ -19,10 +19,12 @@ from typing import Protocol
 
 from agentd.audio.cards import pcm_of
 from agentd.clock import Clock
+from agentd.config.settings import Audio, Settings
 from agentd.device.guarded import STEP_PERCENT
 from agentd.device.mute import MuteStore
 from agentd.errors import AudioError
-from agentd.events import Emit, VolumeChanged
+from agentd.events import Emit, Event, PlaybackBack, VolumeChanged
+from agentd.stage import Stage
 
 DOCUMENT = "volume"
 AMIXER_TIMEOUT_S = 3.0
@@ -180,8 +182,8 @@ async def find_control(
     return MixerVolume(device, control, run)
 
 
-class Volume:
-    """The owner of the volume: clamps, remembers, reports. Call `run` as a task.
+class Volume(Stage):
+    """The owner of the volume: clamps, remembers, reports.
 
     Of changes that come while the card is being asked only the last one is brought to it: there is
     one mixer program at a time.
@@ -189,26 +191,29 @@ class Volume:
 
     def __init__(
         self,
+        audio: Audio,
         *,
-        control: VolumeControl,
+        find: Callable[[Audio], Awaitable[VolumeControl]],
         fallback: VolumeControl,
         store: MuteStore,
         emit: Emit,
-        default_percent: int,
         clock: Clock,
     ) -> None:
-        self._control = control
-        self._fallback = fallback
+        """Prepare; `find` looks for the control of the card, and `fallback` always works."""
+        self._audio = audio
+        self._find = find
+        self._control = self._fallback = fallback
         self._store = store
         self._emit = emit
         self._clock = clock
         saved = (store.read(DOCUMENT) or {}).get("percent")
         known = isinstance(saved, int) and not isinstance(saved, bool)
-        self._percent = clamp(saved if isinstance(saved, int) and known else default_percent)
-        self._find: Callable[[], Awaitable[VolumeControl]] | None = None
+        self._percent = clamp(saved if isinstance(saved, int) and known else audio.volume_percent)
+        self._searches, self._searched = 1, 0  # for a control: asked for, done
         self._turn = asyncio.Lock()
         self._wanted = self._brought = 0  # changes, counted
         self._again = asyncio.Event()
+        self._again_in_s = 0.0
         self.fell_back = False
         """Whether the card's control has refused, so that the fallback is used in its place."""
 
@@ -218,17 +223,31 @@ class Volume:
         return self._percent
 
     async def run(self) -> None:
-        """Try again what the machine had no room for, until cancelled."""
+        """Look for the control, and again when that is worth a try, until cancelled."""
+        await self._apply()
         while True:
             await self._again.wait()
             self._again.clear()
-            await self._clock.sleep(RETRY_S)
+            await self._clock.sleep(self._again_in_s)
             await self._apply()
 
-    async def use(self, find: Callable[[], Awaitable[VolumeControl]]) -> None:
-        """Look for a control (the start, a reload, a card) and bring it to the same volume."""
-        self._find = find
-        await self._apply()
+    async def configure(self, settings: Settings) -> str:
+        """Look for another control, and bring it to the same volume."""
+        if settings.audio != self._audio:
+            self._audio = settings.audio
+            self._searches += 1
+            await self._apply()
+        return ""
+
+    def on_event(self, event: Event) -> None:
+        """Look again when the speaker is back: the card may have a control again."""
+        if isinstance(event, PlaybackBack) and self.fell_back:
+            self._searches += 1
+            self._try_again(0.0)
+
+    def status(self) -> object:
+        """Return the `volume` part of the status."""
+        return {"percent": self._percent}
 
     async def set(self, percent: int, *, by: str) -> int:
         """Set, remember and report the volume; return what it is now, 0 to 100."""
@@ -252,15 +271,19 @@ class Volume:
             try:
                 await self._bring()
             except MixerBusy:
-                self._again.set()
+                self._try_again(RETRY_S)
                 return
             self._brought = newest
 
+    def _try_again(self, in_s: float) -> None:
+        self._again_in_s = in_s
+        self._again.set()
+
     async def _bring(self) -> None:
-        find = self._find
+        searches = self._searches
         try:
-            if find is not None:
-                self._control = await find()
+            if searches != self._searched:
+                self._control = await self._find(self._audio)
                 self.fell_back = False
             await self._control.set_percent(self._percent)
         except MixerBusy:
@@ -269,8 +292,7 @@ class Volume:
             # The card's control is gone or refuses; the player's gain still works.
             self._control, self.fell_back = self._fallback, True
             await self._control.set_percent(self._percent)
-        if self._find is find:
-            self._find = None
+        self._searched = searches
 
 
 def clamp(percent: int) -> int:

@@ -29,6 +29,7 @@ from agentd.live.store import ConversationStore
 from agentd.live.toolbox import Toolbox
 from agentd.live.uplink import ring_bytes
 from agentd.net.path import PathChange
+from agentd.stage import Stage
 from agentd.waiting import wait_for_event
 
 logger = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ ON_START = "kept until the conversation has started"
 EARLY_INPUTS = 4096  # heard before run(), about a minute of speech; the oldest go
 
 
-class LiveSession:
+class LiveSession(Stage):
     """One conversation with the service. All methods belong to the loop's thread.
 
     `run()` belongs in the daemon's task group and returns after `stop()`. What is heard before
@@ -219,7 +220,7 @@ class LiveSession:
             )
         return outcome
 
-    async def reload(self, settings: Settings) -> str:
+    async def configure(self, settings: Settings) -> str:
         """Take new settings; return how: now, context_update, on_resume or fresh."""
         return self._request(c.Reload(settings))
 

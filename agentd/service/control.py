@@ -17,13 +17,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from agentd.clock import Clock
+from agentd.config.settings import Settings
 from agentd.errors import AgentdError
-from agentd.events import Commanded, CommandRefused, ControlUnavailable, Emit
+from agentd.events import Commanded, CommandRefused, ControlUnavailable, Emit, Event
 from agentd.service import rpc
 from agentd.service.peers import GROUP, Access, Peer, group_id, may_command, peer_of
 from agentd.service.places import NoPlace, Places
 from agentd.service.stay import WRITE_S, Door, Stay
 from agentd.service.watchers import Watchers
+from agentd.stage import Stage
 from agentd.text import safe_text
 from agentd.waiting import end
 
@@ -45,7 +47,7 @@ NOT_PERMITTED = (
 _log = logging.getLogger("agentd.control")
 
 
-class ControlServer:
+class ControlServer(Stage):
     """Serves `methods` on a Unix socket, and behind `doors` what lasts.
 
     `status` is what watchers are shown; `transcripts` decides who may read what is said. `guests`
@@ -70,7 +72,7 @@ class ControlServer:
         self._path = path
         self._clock = clock
         self._emit = emit
-        transcripts = transcripts or Access(f"{GROUP}-transcripts")
+        self._transcripts = transcripts = transcripts or Access(f"{GROUP}-transcripts")
         self._guests = (*guests, transcripts)
         self._doors_at = doors_at
         self.watchers = Watchers(clock=clock, status=status, access=transcripts)
@@ -93,6 +95,16 @@ class ControlServer:
             if self._doors_at is not None:
                 for access in self._guests:
                     tasks.create_task(self._serve_guests(access, self._doors_at, tasks))
+
+    async def configure(self, settings: Settings) -> str:
+        """Let another group read what is said."""
+        if settings.control.transcripts_group != self._transcripts.group:
+            self._transcripts.use(settings.control.transcripts_group)
+        return ""
+
+    def on_event(self, event: Event) -> None:
+        """Hand an event to those who watch."""
+        self.watchers.on_event(event)
 
     async def _serve_guests(
         self, access: Access, doors_at: Path, clients: asyncio.TaskGroup

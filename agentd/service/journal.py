@@ -7,10 +7,12 @@ import threading
 from collections.abc import Mapping
 
 from agentd.clock import Clock
+from agentd.config.settings import Settings
 from agentd.events import Event, SessionFresh
 from agentd.service.entry import JournalEntry, Value, entry_of
 from agentd.service.outlets import Outlet
 from agentd.service.ratelimit import RateLimit
+from agentd.stage import Stage
 
 LEVELS: Mapping[str, int] = {
     "debug": logging.DEBUG,
@@ -20,8 +22,8 @@ LEVELS: Mapping[str, int] = {
 }
 
 
-class Journal:
-    """Call it with an event. May be called from any thread.
+class Journal(Stage):
+    """The stage that logs every event. `put`, `tick` and `close` may be called from any thread.
 
     Every entry carries the session and the connection in which it happened, so that
     `journalctl AGENTD_CONNECTION=19` shows all of that connection, turns included. Both count
@@ -44,11 +46,12 @@ class Journal:
         """Return how many entries the outlet could not take."""
         return self._outlet.dropped
 
-    def set_level(self, level: str) -> None:
-        """Log from `level` (a value of `log.level`) on."""
-        self._level = LEVELS[level]
+    async def configure(self, settings: Settings) -> str:
+        """Log from another level on."""
+        self._level = LEVELS[settings.log.level]
+        return ""
 
-    def __call__(self, event: Event) -> None:
+    def on_event(self, event: Event) -> None:
         """Log `event`."""
         with self._lock:
             if isinstance(event, SessionFresh):

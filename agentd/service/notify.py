@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from agentd.clock import Clock
 from agentd.events import Emit, Starving
 from agentd.service.watchdog import Evidence, Watchdog
+from agentd.stage import Stage
 from agentd.text import safe_text
 from agentd.waiting import wait_for_event
 
@@ -93,7 +94,7 @@ class Notifier:
             return
 
 
-class Heartbeat:
+class Heartbeat(Stage):
     """Feeds the watchdog from evidence and keeps the status sentence fresh."""
 
     def __init__(

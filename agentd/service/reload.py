@@ -14,8 +14,9 @@ from collections.abc import Awaitable, Callable, Iterable
 from agentd.config.files import Loaded
 from agentd.config.settings import Settings
 from agentd.errors import ConfigError, ConfigProblem
-from agentd.events import ConfigRefused, Emit
+from agentd.events import ConfigRefused, Emit, Reloaded
 from agentd.service.notify import Notifier
+from agentd.stage import Configured, Stage
 from agentd.waiting import call_in_daemon_thread
 
 READ_S = 10.0  # for the files; a disk that hangs is a refusal like any other
@@ -23,18 +24,21 @@ READ_S = 10.0  # for the files; a disk that hangs is a refusal like any other
 _log = logging.getLogger("agentd.service.reload")
 
 
-class Reloader:
-    """Call `run` as a task; `ask` from anywhere on the loop."""
+class Reloader(Stage):
+    """Reloads when asked. `ask` and `reload` are for the loop's thread."""
 
     def __init__(
         self,
-        load: Callable[[], Loaded],
-        apply: Callable[[Settings], Awaitable[None]],
+        load: Callable[[], Loaded] | None,
+        apply: Callable[[Settings], Awaitable[Configured]],
         *,
         notifier: Notifier,
         emit: Emit,
     ) -> None:
-        """Prepare: `load` blocks and runs in a thread, `apply` takes settings into use."""
+        """Prepare: `load` blocks and runs in a thread, `apply` takes settings into use.
+
+        Without `load` there is nothing to read again, and every reload is refused.
+        """
         self._load = load
         self._apply = apply
         self._notifier = notifier
@@ -48,6 +52,10 @@ class Reloader:
         self._waiting.append(future)
         self._asked.set()
         return future
+
+    async def reload(self) -> str:
+        """Reload, and wait for it; return its problems as `ask` does."""
+        return await self.ask()
 
     async def run(self) -> None:
         """Reload whenever it was asked for, until cancelled; then whoever waits is cancelled."""
@@ -68,10 +76,12 @@ class Reloader:
                 future.cancel()
 
     async def _reload(self) -> str:
+        if self._load is None:
+            return "this daemon has no configuration file"
         try:
             async with asyncio.timeout(READ_S):
                 loaded = await call_in_daemon_thread(self._load, "reload")
-            await self._apply(loaded.settings)
+            done = await self._apply(loaded.settings)
         except ConfigError as error:
             return self._refuse(error.problems)
         except TimeoutError:
@@ -81,6 +91,7 @@ class Reloader:
             _log.error("reload failed", exc_info=error)
             what = f"the reload failed ({type(error).__name__})"
             return self._refuse([_problem(what, "See `journalctl -u agentd`, and report it")])
+        self._emit(Reloaded(changed=", ".join(done.changed) or "nothing", how=done.how))
         return ""
 
     def _refuse(self, problems: Iterable[ConfigProblem]) -> str:

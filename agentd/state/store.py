@@ -19,6 +19,7 @@ from pathlib import Path
 
 from agentd.clock import Clock
 from agentd.events import Emit, StateQuarantined, StateUnwritable, StateWritable
+from agentd.stage import Stage
 from agentd.state.envelope import BadEnvelope, Document, canonical, decode, encode
 from agentd.state.files import DiskFiles, Files
 from agentd.waiting import call_in_daemon_thread, wait_for_event
@@ -50,7 +51,7 @@ class _Entry:
         return self.purge or self.aside or self.wanted != self.stored
 
 
-class StateStore:
+class StateStore(Stage):
     """The documents of one directory. All methods belong to the loop's thread."""
 
     def __init__(

@@ -23,6 +23,7 @@ from agentd.device.values import number, text
 from agentd.device.volume import Volume
 from agentd.errors import AgentdError
 from agentd.live.toolbox import Response, Tool
+from agentd.stage import Stage
 
 VOICE = "voice"
 NIGHT = "22:00-07:00"  # where sounds.quiet_hours is not set
@@ -30,7 +31,7 @@ LATELY_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class DeviceTools:
+class DeviceTools(Stage):
     """The functions, bound to what they act on. `forget` deletes what is kept of the talk."""
 
     volume: Volume

@@ -132,7 +132,6 @@ class Listener:
 
     def _pass_on(self, speech: Iterable[Speech]) -> None:
         for value in speech:
-            self._on_speech(value)
             if isinstance(value, UtteranceEnded):
                 self._emit(
                     UtteranceHeard(
@@ -141,3 +140,4 @@ class Listener:
                         reason=value.reason,
                     )
                 )
+            self._on_speech(value)  # after the event: what comes of it is an effect

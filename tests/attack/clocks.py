@@ -21,7 +21,8 @@ from agentd.device import mute, ringer, volume
 from agentd.device.mute import Mute
 from agentd.device.ringer import Ringer
 from agentd.device.timers import LOOK_AGAIN_S, TimerError
-from agentd.device.volume import SoftwareVolume, Volume
+from agentd.device.volume import SoftwareVolume, Volume, VolumeControl
+from agentd.eventbus import EventBus
 from agentd.events import Event, Ringing, TimerCancelled, TimerMissed
 from agentd.tools.device import DeviceTools
 from tests.attack import frames
@@ -65,15 +66,19 @@ class _House:
             timezone=self.zone,
         )
         software = SoftwareVolume(lambda _percent: None)
+
+        async def find(_audio: Audio) -> VolumeControl:
+            return software
+
         self.volume = Volume(
-            control=software,
+            Audio(),
+            find=find,
             fallback=software,
             store=self.store,
             emit=self._hear,
-            default_percent=70,
             clock=self.clock,
         )
-        self.mute = Mute(store=self.store, emit=self._hear, apply=lambda _muted: None)
+        self.mute = Mute(store=self.store, bus=EventBus(self._hear), apply=lambda _muted: None)
         self.mute.start(None)
         self.tools = DeviceTools(self.volume, self.mute, self.ringer, _forget, Settings)
         measured_attenuation_db(self.store.read(ECHO_DOCUMENT), Audio())

@@ -186,7 +186,7 @@ def test_the_canceller_gets_what_is_played_and_the_gate_what_it_leaves() -> None
     (told,) = bench.told(EchoHandled)
     assert isinstance(told, EchoHandled)
     assert told.by == EchoMode.CANCEL
-    assert bench.sound.echo_mode is EchoMode.CANCEL
+    assert bench.sound.echo_status.by == EchoMode.CANCEL.value
     assert bench.sound.echo is not None
 
 
@@ -215,7 +215,7 @@ def test_without_a_canceller_a_reply_shuts_the_gate() -> None:
         run(bench, body)
         assert len(bench.told(kind)) == 1
         assert bench.sound.echo is None
-        assert bench.sound.echo_mode is EchoMode.HALF_DUPLEX
+        assert bench.sound.echo_status.by == EchoMode.HALF_DUPLEX.value
 
 
 def test_a_canceller_that_cannot_be_loaded_leaves_half_duplex() -> None:

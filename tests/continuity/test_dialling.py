@@ -209,7 +209,7 @@ def test_a_reload_ends_the_long_wait(report: Report) -> None:
             home.emulator.faults.refuse_http(403)
             home.emulator.faults.reset()
             await home.wait_told(e.Refused, since)
-            await home.session.reload(home.settings)
+            await home.session.configure(home.settings)
             await home.wait_told(e.Resumed, since)
             await home.talk()
             home.assert_nothing_lost()

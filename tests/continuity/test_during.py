@@ -172,7 +172,7 @@ def test_a_new_voice_comes_with_the_next_resume(backend: str) -> None:
         async with household(backend) as home:
             await home.talk()
             changed = with_live(home.settings, voice="Puck")
-            assert await home.session.reload(changed) == "on_resume"
+            assert await home.session.configure(changed) == "on_resume"
             await home.wait_told(e.Resumed)
             setup = home.entries("setup")[-1].message
             assert "Puck" in str(setup)
@@ -191,7 +191,7 @@ def test_a_new_instruction_of_the_file_needs_no_reconnect(backend: str, how: str
         async with household(backend) as home:
             await home.talk()
             changed = with_live(home.settings, system_instruction="Be brief.")
-            assert await home.session.reload(changed) == how
+            assert await home.session.configure(changed) == how
             await home.talk()
             assert home.dials == 1
             assert newest_session(home).system_instruction == "Be brief."
@@ -208,7 +208,7 @@ def test_a_new_model_is_a_new_session_that_knows_the_old_one(backend: str) -> No
             await home.talk()
             model = NATIVE if backend == DEVELOPER else NATIVE_VERTEX
             changed = with_live(home.settings, model=model)
-            assert await home.session.reload(changed) == "fresh"
+            assert await home.session.configure(changed) == "fresh"
             await home.until(lambda: len(home.told(e.SessionFresh)) == 2, "fresh session")
             fresh = home.told(e.SessionFresh)[-1]
             assert fresh.cause == "handle of another model"

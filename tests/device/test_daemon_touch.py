@@ -223,7 +223,7 @@ def test_the_switch_decides_at_boot_and_ever_after(chip: Any, tmp_path: Path) ->
             assert at_home.told[at - 1] == e.Muted(by="switch")
             await at_home.until(connected)
             await at_home.says()
-            assert "switch" in at_home.daemon.set_mute(False, by="control")
+            assert "switch" in at_home.daemon.mute.ask(False, by="control")
             assert at_home.sounds() == 0
             await at_home.close_switch(False)
             await at_home.event(e.Unmuted, at)

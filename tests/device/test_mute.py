@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentd.device.mute import MAY_UNMUTE, Mute, MuteState, at_start
+from agentd.eventbus import EventBus
 from agentd.events import Event, Muted, Unmuted
 
 
@@ -31,7 +32,7 @@ class World:
         self.happened.append(event)
 
     def mute(self, switch_closed: bool | None = None) -> Mute:
-        mute = Mute(store=self, emit=self.emit, apply=self.happened.append)
+        mute = Mute(store=self, bus=EventBus(self.emit), apply=self.happened.append)
         mute.start(switch_closed)
         return mute
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from agentd.clock import FakeClock
+from agentd.config.settings import GpioPins, Settings
 from agentd.device.leds import RecordingLights
 from agentd.device.patterns import LISTENING_FLOOR, LightKind
 from agentd.device.presenter import Presentation, Presenter
@@ -39,23 +40,29 @@ class World:
 
     def __post_init__(self) -> None:
         self.lights = RecordingLights(self.clock, self.kind)
-        self.presenter = Presenter(clock=self.clock, lights=self.lights, emit=self.emit)
+        self.presenter = Presenter(
+            clock=self.clock,
+            settings=Settings(),
+            lights=lambda _settings: self.lights,
+            emit=self.emit,
+        )
+        self.presenter.open()
         self.presenter.observe(self.changes.append)
         for event in (READY, MIC_BACK, fresh()):
-            self.presenter.on_event(event)
+            self.presenter.show(event)
 
     def emit(self, event: Event) -> None:
         """Fan out as the daemon does: the presenter hears its own events too."""
         self.emitted.append(event)
-        self.presenter.on_event(event)
+        self.presenter.show(event)
 
 
 def test_light_is_on_when_the_event_returns() -> None:
     """Who emits `UplinkOpened` and then sends, sends with the light on."""
     world = World()
-    world.presenter.on_event(opened())
+    world.presenter.show(opened())
     assert world.lights.shown[-1][1].colour == (0.0, 1.0, 1.0)
-    world.presenter.on_event(closed())
+    world.presenter.show(closed())
     assert world.lights.shown[-1][1].colour == (0.0, 0.0, 0.0)
 
 
@@ -64,7 +71,7 @@ def test_states_are_told() -> None:
     world = World()
     world.emitted.clear()
     for event in (opened(), opened(), started(), closed()):
-        world.presenter.on_event(event)
+        world.presenter.show(event)
     assert world.emitted == [
         StateChanged(before="idle", after="listening"),
         StateChanged(before="listening", after="thinking"),
@@ -75,8 +82,8 @@ def test_observers_get_event_facts_and_both_states() -> None:
     """An observer sees what happened and what came of it; unrelated events do not reach it."""
     world = World()
     world.changes.clear()
-    world.presenter.on_event(HandleStored(handle="ab"))
-    world.presenter.on_event(MUTED)
+    world.presenter.show(HandleStored(handle="ab"))
+    world.presenter.show(MUTED)
     (change,) = world.changes
     assert (change.before.state, change.after.state) == (DeviceState.IDLE, DeviceState.MUTED)
     assert change.event is MUTED
@@ -86,7 +93,7 @@ def test_observers_get_event_facts_and_both_states() -> None:
 def test_deadline_passes() -> None:
     """When a deadline passes the state moves without an event, and observers are told."""
     world = World()
-    world.presenter.on_event(VOLUME)
+    world.presenter.show(VOLUME)
     world.clock.advance(2.0)
     world.presenter.refresh()
     assert world.presenter.state is DeviceState.IDLE
@@ -97,7 +104,7 @@ def test_deadline_passes() -> None:
 def test_cause_alone_reaches_observers() -> None:
     """A passing deadline that changes only the cause is told as well, but is no new state."""
     world = World()
-    world.presenter.on_event(failed())
+    world.presenter.show(failed())
     told = len(world.emitted)
     world.presenter.refresh()
     assert len(world.emitted) == told
@@ -107,7 +114,7 @@ def test_same_look_is_not_set_twice() -> None:
     """Events that change nothing to see do not touch the pins."""
     world = World()
     count = len(world.lights.shown)
-    world.presenter.on_event(fresh(2))
+    world.presenter.show(fresh(2))
     world.presenter.refresh()
     assert len(world.lights.shown) == count
 
@@ -115,31 +122,33 @@ def test_same_look_is_not_set_twice() -> None:
 def test_volume_restarts_its_pattern() -> None:
     """Turning further shows the new level from the beginning."""
     world = World(LightKind.PWM)
-    world.presenter.on_event(VOLUME)
+    world.presenter.show(VOLUME)
     world.clock.advance(1.0)
-    world.presenter.on_event(VolumeChanged(percent=90, by="voice"))
+    world.presenter.show(VolumeChanged(percent=90, by="voice"))
     assert world.presenter.since_s == world.clock.now_s
 
 
 def test_second_failure_restarts_its_pattern() -> None:
     """Two failures in a row are two series of pulses."""
     world = World()
-    world.presenter.on_event(failed())
+    world.presenter.show(failed())
     world.clock.advance(1.0)
-    world.presenter.on_event(failed(2))
+    world.presenter.show(failed(2))
     assert world.presenter.since_s == world.clock.now_s
     world.clock.advance(0.5)
-    world.presenter.on_event(started(3))
+    world.presenter.show(started(3))
     assert world.presenter.since_s == world.clock.now_s - 0.5
 
 
-def test_other_lights_after_a_reload() -> None:
+@pytest.mark.anyio
+async def test_other_lights_after_a_reload() -> None:
     """New lights show the present state at once; the old ones go off."""
     world = World()
-    world.presenter.on_event(opened())
-    lights = RecordingLights(world.clock, LightKind.PWM)
-    world.presenter.set_lights(lambda: lights, 0.1)
-    assert world.lights.closed
+    world.presenter.show(opened())
+    before = world.lights
+    world.lights = lights = RecordingLights(world.clock, LightKind.PWM)
+    await world.presenter.configure(Settings(gpio=GpioPins(brightness_percent=10)))
+    assert before.closed
     assert [look.level for _, look in lights.shown] == [LISTENING_FLOOR]
 
 
@@ -148,7 +157,7 @@ async def test_pattern_moves_on_time() -> None:
     """`run` wakes for each step of a pattern and for the end of the state, then sleeps."""
     world = World(LightKind.PLAIN, Stepping(60.0))
     assert isinstance(world.clock, Stepping)
-    world.presenter.on_event(failed())
+    world.presenter.show(failed())
     world.lights.shown.clear()
     started_s = world.clock.now_s
     task = asyncio.ensure_future(world.presenter.run())
@@ -172,7 +181,7 @@ async def test_idle_sleeps() -> None:
     for _ in range(20):
         await asyncio.sleep(0)
     assert world.clock.slept == []
-    world.presenter.on_event(started())
+    world.presenter.show(started())
     for _ in range(20):
         await asyncio.sleep(0)
     assert world.clock.slept

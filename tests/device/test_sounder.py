@@ -11,7 +11,7 @@ import pytest
 
 from agentd import events as e
 from agentd.clock import FakeClock
-from agentd.config.settings import Sounds
+from agentd.config.settings import Settings, Sounds
 from agentd.device.earcons import ClipLibrary
 from agentd.device.facts import Facts
 from agentd.device.sounder import QUEUE_LENGTH, RING_GAP_S, Sounder
@@ -58,7 +58,7 @@ class World:
             facts=lambda: self.facts,
             play=self.play,
             hush=self.hush,
-            clips=Clips(),
+            clips=lambda _settings: Clips(),
             timezone=UTC,
         )
 
@@ -142,12 +142,12 @@ async def test_quiet_hours_and_reload() -> None:
     """In quiet hours nothing is heard; new settings count at once."""
     world = World(Sounds(quiet_hours="00:00-23:59"))
     world.happen(failed())
-    world.sounder.replace_settings(Sounds(), Clips())
+    await world.sounder.configure(Settings())
     world.clock.advance(1)
     world.happen(failed(2))
     async with world.running():
         await world.played.until("error")
-    world.sounder.replace_settings(Sounds(enabled=False))
+    await world.sounder.configure(Settings(sounds=Sounds(enabled=False)))
     world.clock.advance(1)
     world.happen(failed(3))
     assert world.sounder.dropped == 0

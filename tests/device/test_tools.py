@@ -9,11 +9,12 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from agentd.clock import FakeClock
-from agentd.config.settings import Settings
+from agentd.config.settings import Audio, Settings
 from agentd.device.guarded import QUESTIONS
 from agentd.device.mute import Mute
 from agentd.device.ringer import Ringer
-from agentd.device.volume import SoftwareVolume, Volume
+from agentd.device.volume import SoftwareVolume, Volume, VolumeControl
+from agentd.eventbus import EventBus
 from agentd.events import Event
 from agentd.live.toolbox import Tool, Toolbox
 from agentd.tools.device import DeviceTools
@@ -32,16 +33,20 @@ class World:
         self.gains: list[int] = []
         store, emit = MemoryStore(), self.emitted.append
         software = SoftwareVolume(self.gains.append)
-        self.mute = Mute(store=store, emit=emit, apply=lambda _: None)
+        self.mute = Mute(store=store, bus=EventBus(emit), apply=lambda _: None)
         self.ringer = Ringer(
             clock=self.clock, store=store, emit=emit, boot="b", timezone=ZoneInfo("UTC")
         )
+
+        async def find(_audio: Audio) -> VolumeControl:
+            return software
+
         volume = Volume(
-            control=software,
+            Audio(volume_percent=70),
+            find=find,
             fallback=software,
             store=store,
             emit=emit,
-            default_percent=70,
             clock=self.clock,
         )
         self.forgotten = 0

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from agentd.clock import FakeClock
+from agentd.config.settings import Audio, Settings
 from agentd.device.volume import (
     MixerBusy,
     MixerVolume,
@@ -26,7 +27,7 @@ from agentd.device.volume import (
     run_amixer,
 )
 from agentd.errors import AudioError
-from agentd.events import Event, VolumeChanged
+from agentd.events import Event, PlaybackBack, VolumeChanged
 from rig.sound import SoundRig
 from tests.device.memory import MemoryStore
 
@@ -184,6 +185,10 @@ async def test_amixer_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         await run_amixer("scontents")
 
 
+Find = Callable[[Audio], Awaitable[VolumeControl]]
+ELSEWHERE = Settings(audio=Audio(playback_device="hw:2"))
+
+
 def volume(store: MemoryStore, events: list[Event]) -> tuple[Volume, list[int]]:
     """Return a volume on the player's gain."""
     gain, gains = software()
@@ -191,27 +196,28 @@ def volume(store: MemoryStore, events: list[Event]) -> tuple[Volume, list[int]]:
 
 
 def knob_on(
-    control: VolumeControl,
+    control: VolumeControl | Find,
     fallback: VolumeControl,
     events: list[Event],
     store: MemoryStore | None = None,
 ) -> Volume:
-    """Return a volume on a control."""
+    """Return a volume on a control, or on what a search finds."""
     return Volume(
-        control=control,
+        Audio(volume_percent=70),
+        find=control if callable(control) else found(control),
         fallback=fallback,
         store=store or MemoryStore(),
         emit=events.append,
-        default_percent=70,
         clock=FakeClock(),
     )
 
 
-def found(control: VolumeControl) -> Callable[[], Awaitable[VolumeControl]]:
-    """Return a search that finds `control`."""
+def found(*controls: VolumeControl) -> Find:
+    """Return a search that finds the next of `controls`, and the last one ever after."""
+    waiting = list(controls)
 
-    async def find() -> VolumeControl:
-        return control
+    async def find(_audio: Audio) -> VolumeControl:
+        return waiting.pop(0) if len(waiting) > 1 else waiting[0]
 
     return find
 
@@ -223,7 +229,7 @@ async def test_volume_is_set_told_and_remembered(events: list[Event]) -> None:
     assert await knob.set(35, by="control") == 35
     assert events == [VolumeChanged(percent=35, by="control")]
     again, restored = volume(store, events)
-    await again.use(found(again._control))
+    await again.configure(ELSEWHERE)
     assert (again.percent, gains, restored, len(events)) == (35, [35], [35], 1)
 
 
@@ -254,12 +260,16 @@ async def test_card_refuses(events: list[Event]) -> None:
     """If the card's control goes away, the player's gain takes over."""
     gain, gains = software()
     card = MixerVolume("hw:1", "PCM", Amixer(refuses="sset"))
-    knob = knob_on(card, gain, events)
+    knob = knob_on(found(card, MixerVolume("hw:1", "PCM", Amixer())), gain, events)
     await knob.set(20, by="voice")
     assert gains == [20]
-    assert knob.fell_back
-    await knob.use(found(MixerVolume("hw:1", "PCM", Amixer())))
-    assert not knob.fell_back
+    knob.on_event(PlaybackBack(device="hw:1", outage_s=1.0))
+    running = asyncio.create_task(knob.run())
+    for _ in range(20):
+        await asyncio.sleep(0)
+    running.cancel()
+    await knob.set(30, by="voice")
+    assert gains == [20]
 
 
 class SlowCard:
@@ -325,13 +335,14 @@ async def test_no_room_for_a_program_is_tried_again_and_the_card_stays(
     monkeypatch.setattr(asyncio, "create_subprocess_exec", start)
     gain, gains = software()
     knob = knob_on(MixerVolume("hw:1", "PCM"), gain, events)
-    running = asyncio.create_task(knob.run())
     assert await knob.set(20, by="voice") == 20
     assert len(asked) == 1
+    running = asyncio.create_task(knob.run())
     for _ in range(20):
         await asyncio.sleep(0)
     running.cancel()
-    assert asked == ["amixer -q -M -D hw:1 sset PCM,0 20% unmute"] * 2
+    assert len(asked) > 1
+    assert set(asked) == {"amixer -q -M -D hw:1 sset PCM,0 20% unmute"}
     assert gains == []
     assert not knob.fell_back
 
@@ -349,9 +360,8 @@ async def test_a_card_that_cannot_be_looked_at_for_lack_of_room_is_looked_at_aga
         return await amixer(*arguments)
 
     gain, _ = software()
-    knob = knob_on(gain, gain, events)
+    knob = knob_on(lambda _audio: find_control("hw:1", "auto", gain, run), gain, events)
     running = asyncio.create_task(knob.run())
-    await knob.use(lambda: find_control("hw:1", "auto", gain, run))
     for _ in range(20):
         await asyncio.sleep(0)
     running.cancel()
@@ -360,9 +370,13 @@ async def test_a_card_that_cannot_be_looked_at_for_lack_of_room_is_looked_at_aga
 
 async def test_other_card(events: list[Event]) -> None:
     """Another card comes up at the same volume."""
-    knob, _ = volume(MemoryStore(), events)
+    gain, gains = software()
     amixer = Amixer()
-    await knob.use(found(MixerVolume("hw:2", "PCM", amixer)))
+    knob = knob_on(found(gain, MixerVolume("hw:2", "PCM", amixer)), gain, events)
+    await knob.set(70, by="control")
+    await knob.configure(ELSEWHERE)
+    await knob.configure(ELSEWHERE)
+    assert gains == [70]
     assert amixer.commands == ["-q -M -D hw:2 sset PCM,0 70% unmute"]
 
 

@@ -212,10 +212,40 @@ class OrderedLink:
         self.link.abort()
 
 
+CAUSES: dict[str, tuple[type[events.Event], ...]] = {
+    "listening": (events.UplinkOpened,),
+    "thinking": (events.UplinkClosed, events.TurnStarted),
+    "speaking": (events.ReplyStarted, events.UplinkClosed),
+    "follow_up": (events.ReplyDrained, events.UplinkClosed),
+}
+"""What brings the device into a state; into the others time may bring it as well."""
+
+
+def assert_causes_come_first(told: list[events.Event]) -> None:
+    """Hold that a journal can be read from top to bottom."""
+    heard = {
+        one.utterance: i for i, one in enumerate(told) if isinstance(one, events.UtteranceHeard)
+    }
+    started = [i for i, one in enumerate(told) if isinstance(one, events.TurnStarted)]
+    assert len(heard) >= 3
+    assert len(started) >= 3
+    for at, turn in zip(heard, started, strict=False):
+        assert at < turn, told[turn - 3 : at + 1]
+    cause: events.Event | None = None
+    for place, event in enumerate(told):
+        if not isinstance(event, events.StateChanged):
+            cause = event
+        elif event.after in CAUSES:
+            assert isinstance(cause, CAUSES[event.after]), told[place - 3 : place + 2]
+
+
 def test_audio_leaves_only_while_the_light_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On before the first byte goes into the socket, off after the last, also over a cut."""
+    """On before the first byte goes into the socket, off after the last, also over a cut.
+
+    And the journal of it has every cause before its effects.
+    """
 
     async def main() -> None:
         room = Room(
@@ -227,7 +257,10 @@ def test_audio_leaves_only_while_the_light_says_so(
         ended = asyncio.Event()
         turns: list[str] = []
 
+        told: list[events.Event] = []
+
         def count(event: events.Event) -> None:
+            told.append(event)
             if isinstance(event, events.TurnEnded):
                 turns.append(event.name)
                 if len(turns) == len(room.lines):
@@ -271,6 +304,7 @@ def test_audio_leaves_only_while_the_light_says_so(
             else:
                 lit = happened == "listening"
         assert order.happened.count("audio>") > 30
+        assert_causes_come_first(told)
 
     run(main())
 

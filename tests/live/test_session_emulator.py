@@ -603,7 +603,7 @@ async def test_refused_at_the_door(
                 assert ended.retry_in_s > 200.0
             if status == 429:
                 assert (await device.event(e.QuotaExhausted)).retry_in_s >= 5.0
-            await device.session.reload(device.settings)
+            await device.session.configure(device.settings)
             await device.connected()
             await device.speak()
             await device.answered()
@@ -630,7 +630,7 @@ async def test_bad_certificate(kind: str, monkeypatch: pytest.MonkeyPatch) -> No
         assert bool(device.told(e.Refused)) == (ended.cause != "clock not set")
         assert ended.remedy
         server.serve_certificate("valid")
-        await device.session.reload(device.settings)
+        await device.session.configure(device.settings)
         await device.connected()
 
 
@@ -668,7 +668,7 @@ async def test_quota_right_after_setup(monkeypatch: pytest.MonkeyPatch) -> None:
         assert told.close_code == 1011
         assert told.retry_in_s >= 5.0
         assert not device.told(e.HandleDropped)
-        await device.session.reload(device.settings)
+        await device.session.configure(device.settings)
         assert (await device.event(e.Resumed, 2)).rung == "newest"
 
 
@@ -727,7 +727,7 @@ async def test_another_model_begins_afresh_with_the_context(
         live = device.settings.live.model_copy(
             update={"model": "gemini-2.5-flash-native-audio-preview-12-2025"}
         )
-        how = await device.session.reload(device.settings.model_copy(update={"live": live}))
+        how = await device.session.configure(device.settings.model_copy(update={"live": live}))
         assert how == "fresh"
         fresh = await device.event(e.SessionFresh, 2)
         assert fresh.cause == "handle of another model"
@@ -787,7 +787,7 @@ async def test_functions_change_in_the_running_session(
         await device.answered()
         assert device.told(e.ToolCalled)[0].outcome == "answered"
         off = device.settings.model_copy(update={"tools": Tools(enabled=False)})
-        assert await device.session.reload(off) == "context_update"
+        assert await device.session.configure(off) == "context_update"
         await server.record.wait_for(lambda entry: entry.detail == {"names": []})
         assert device.session.status().connections == 1
 

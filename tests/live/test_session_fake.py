@@ -299,7 +299,7 @@ async def test_requests_are_answered() -> None:
         assert await device.session.say("hello") == "sent"
         assert await device.session.instruct("be brief") == "context_update"
         assert await device.session.add_context("the oven is on") == "added"
-        assert await device.session.reload(device.settings) == "now"
+        assert await device.session.configure(device.settings) == "now"
         assert "transcript" in await device.session.forget()
         device.session.cancel_reply("button")
 

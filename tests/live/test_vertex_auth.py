@@ -168,7 +168,7 @@ async def test_the_key_is_rotated_without_a_restart(monkeypatch: pytest.MonkeyPa
 
         async with Device(server.base_url, find=find) as device:
             await device.event(e.Refused)
-            await device.session.reload(device.settings)
+            await device.session.configure(device.settings)
             await device.connected()
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from agentd.clock import FakeClock
+from agentd.config.settings import Log, Settings
 from agentd.events import BadFrame, Connecting, Event, Muted, Resumed, SessionFresh, TurnStarted
 from agentd.service.entry import JournalEntry, text_line
 from agentd.service.journal import Journal
@@ -46,16 +47,17 @@ class Bench:
         return [entry.name for entry in self.outlet.entries]
 
 
-def test_events_below_the_level_are_not_logged() -> None:
+@pytest.mark.anyio
+async def test_events_below_the_level_are_not_logged() -> None:
     """At info, debug events stay out; the level changes on reload."""
     bench = Bench()
     quiet = TurnStarted(turn=1)
-    bench.journal(quiet)
-    bench.journal(MUTED)
-    bench.journal.set_level("debug")
-    bench.journal(quiet)
-    bench.journal.set_level("error")
-    bench.journal(MUTED)
+    bench.journal.on_event(quiet)
+    bench.journal.on_event(MUTED)
+    await bench.journal.configure(Settings(log=Log(level="debug")))
+    bench.journal.on_event(quiet)
+    await bench.journal.configure(Settings(log=Log(level="error")))
+    bench.journal.on_event(MUTED)
     assert bench.names == ["muted", "turn_started"]
 
 
@@ -73,7 +75,7 @@ def test_every_entry_says_in_which_session_and_connection_it_happened() -> None:
         MUTED,
     ]
     for event in events:
-        bench.journal(event)
+        bench.journal.on_event(event)
     shown = [(e.fields.get("session"), e.fields.get("connection")) for e in bench.outlet.entries]
     assert shown == [(None, None), (1, 1), (1, 1), (1, 2), (1, 2), (2, 3), (2, 3)]
 
@@ -82,25 +84,25 @@ def test_a_flood_is_bounded_and_its_size_told() -> None:
     """C1/L8: of ten thousand bad frames a minute thirty entries remain, and the number."""
     bench = Bench()
     for count in range(10_000):
-        bench.journal(BadFrame(problem="not JSON", count=count))
-    bench.journal(MUTED)  # another event is not held up by it
+        bench.journal.on_event(BadFrame(problem="not JSON", count=count))
+    bench.journal.on_event(MUTED)  # another event is not held up by it
     assert bench.names == ["bad_frame"] * BURST + ["muted"]
     bench.clock.advance(WINDOW_S)
     bench.journal.tick()
     last = bench.outlet.entries[-1]
     assert last.message == f"{10_000 - BURST} more bad_frame entries were suppressed"
     assert last.fields["count"] == 10_000 - BURST
-    bench.journal(BadFrame(problem="not JSON", count=1))
+    bench.journal.on_event(BadFrame(problem="not JSON", count=1))
     assert bench.names[-2:] == ["suppressed", "bad_frame"]
 
 
 def test_what_was_suppressed_is_told_at_the_end_too() -> None:
     """Stopping within the window does not hide the number; nothing suppressed tells nothing."""
     bench = Bench()
-    bench.journal(MUTED)
+    bench.journal.on_event(MUTED)
     bench.journal.close()
     for _ in range(BURST + 1):
-        bench.journal(MUTED)
+        bench.journal.on_event(MUTED)
     bench.journal.close()
     assert bench.names == ["muted"] * (BURST + 1) + ["suppressed"]
 
@@ -371,6 +373,6 @@ def test_json_lines_go_to_the_stream_at_once() -> None:
     stream = io.StringIO()
     outlet = choose_outlet("json", clock=FakeClock(), stream=stream, environ={})
     journal = Journal(outlet, clock=FakeClock())
-    journal(MUTED)
+    journal.on_event(MUTED)
     assert json.loads(stream.getvalue())["event"] == "muted"
     assert journal.dropped == 0
