@@ -15,15 +15,26 @@ from typing import Any
 
 from agentd.config.settings import Settings
 from agentd.device.earcons import is_quiet
-from agentd.device.guarded import PER_MINUTE, GuardContext, question, to_cancel, volume_wanted
+from agentd.device.guarded import (
+    PER_MINUTE,
+    QUESTIONS,
+    GuardContext,
+    question,
+    to_cancel,
+    volume_wanted,
+)
 from agentd.device.mute import Mute
 from agentd.device.ringer import Ringer
 from agentd.device.timers import TimerEntry, TimerError
 from agentd.device.values import number, text
 from agentd.device.volume import Volume
 from agentd.errors import AgentdError
+from agentd.live.calls import MAX_CALLS
+from agentd.live.messages import canonical
 from agentd.live.toolbox import Response, Tool
 from agentd.stage import Stage
+
+Run = Callable[[Mapping[str, Any]], Awaitable[Response]]
 
 VOICE = "voice"
 NIGHT = "22:00-07:00"  # where sounds.quiet_hours is not set
@@ -40,6 +51,8 @@ class DeviceTools(Stage):
     forget: Callable[[], Awaitable[str]]
     settings: Callable[[], Settings] = Settings
     _cancelled_s: deque[float] = field(default_factory=lambda: deque(maxlen=32))
+    # Calls that nobody was asked about, until they run; more than can be under way at once.
+    _unasked: deque[tuple[str, str]] = field(default_factory=lambda: deque(maxlen=4 * MAX_CALLS))
 
     def tools(self) -> tuple[Tool, ...]:
         """Return all of them, ready for the toolbox."""
@@ -57,7 +70,7 @@ class DeviceTools(Stage):
             Tool(
                 name,
                 DESCRIPTIONS[name],
-                run,
+                partial(self._run, name, run),
                 _schema(PARAMETERS[name]),
                 per_minute=PER_MINUTE[name],
                 asks=partial(self.asks, name),
@@ -67,6 +80,25 @@ class DeviceTools(Stage):
 
     def asks(self, name: str, args: Mapping[str, Any]) -> str:
         """Return what a person must have confirmed before `name` is run; empty: nothing."""
+        text = self._asks_now(name, args)
+        if not text and name in QUESTIONS:
+            self._unasked.append(_key(name, args))
+        return text
+
+    async def _run(self, name: str, run: Run, args: Mapping[str, Any]) -> Response:
+        """Run a function; what needed no one when it was called may need a yes by now.
+
+        Calls of one frame are all judged before the first of them runs: ten that each cancel one
+        timer, or turn the volume up one step, are as good as one that must be asked about.
+        """
+        key = _key(name, args)
+        if key in self._unasked:
+            self._unasked.remove(key)
+            if by_now := self._asks_now(name, args):
+                return {"error": f"not done: by now this would {by_now}. Call again, alone"}
+        return await run(args)
+
+    def _asks_now(self, name: str, args: Mapping[str, Any]) -> str:
         now = self.ringer.now()
         cancelled = sum(at_s > now.mono_s - LATELY_S for at_s in self._cancelled_s)
         scene = GuardContext(
@@ -170,6 +202,12 @@ class DeviceTools(Stage):
         if left_s is not None:
             told["in_seconds"] = max(0, round(left_s))
         return told
+
+
+def _key(name: str, args: Mapping[str, Any]) -> tuple[str, str]:
+    """Return a call as `asks` and the toolbox both know it: with the arguments that it has."""
+    known = {key: value for key, value in args.items() if key in PARAMETERS[name]}
+    return name, canonical(known)
 
 
 def _schema(properties: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:

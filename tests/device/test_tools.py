@@ -227,6 +227,38 @@ async def test_to_cancel_several_is_asked() -> None:
     assert question(world, "cancel_timer", number=5) == ""
 
 
+async def together(world: World, name: str, *calls: dict[str, Any]) -> list[Mapping[str, Any]]:
+    """Call several times in one frame: all are judged before the first is run."""
+    assert [question(world, name, **args) for args in calls] == [""] * len(calls)
+    return [await world.call(name, **args) for args in calls]
+
+
+async def test_calls_in_one_frame_cancel_no_more_than_one_after_the_other() -> None:
+    """Two are cancelled; for the rest the model must call again, and then a person is asked."""
+    world = World()
+    for label in ("eggs", "rice", "tea", "bread", "cake"):
+        await world.call("set_timer", minutes=10, label=label)
+    calls = [{"number": number} for number in (1, 2, 3, 4, 5)]
+    answers = await together(world, "cancel_timer", *calls)
+    assert ["error" in answer for answer in answers] == [False, False, True, True, True]
+    assert "cancel one more timer or alarm" in answers[2]["error"]
+    assert [entry.label for entry in world.ringer.schedule.entries] == ["tea", "bread", "cake"]
+    assert "one more" in question(world, "cancel_timer", number=3)
+    await world.call("cancel_timer", number=3)  # a person has said yes
+    assert [entry.label for entry in world.ringer.schedule.entries] == ["bread", "cake"]
+
+
+async def test_steps_in_one_frame_are_no_way_to_a_loud_night() -> None:
+    """Each was soft enough when it was called; together they are not."""
+    world = World(tools={"night_volume_percent": 90})
+    world.clock.unix_s = NIGHT
+    answers = await together(world, "set_volume", *([{"direction": "up"}] * 5))
+    assert [answer.get("volume_percent") for answer in answers] == [80, 90, None, None, None]
+    assert "set the volume to 100 percent" in answers[2]["error"]
+    assert "100 percent" in question(world, "set_volume", direction="up")
+    assert (await world.call("set_volume", direction="up")) == {"volume_percent": 100}
+
+
 @pytest.mark.parametrize(
     ("unix_s", "quiet_hours", "loud_percent", "args", "asks"),
     [
