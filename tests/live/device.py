@@ -19,6 +19,7 @@ from agentd.live.session import LiveSession
 from agentd.live.store import MemoryStore
 from agentd.live.toolbox import Toolbox
 from tests.live.world import pcm, settings
+from tests.virtual import LoopClock, VirtualLoop, run_virtually
 
 DEADLINE_S = 20.0
 SOON_S = 0.02
@@ -33,18 +34,37 @@ def key_of_everyone(backend: str) -> Credentials:
     return Credentials("test", api_key="test-key-0123456789")
 
 
-def on_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Run an async test to its end, in bounded time."""
+Test = Callable[..., Coroutine[Any, Any, None]]
 
+
+def on_loop(test: Test) -> Callable[..., None]:
+    """Run an async test to its end, in bounded virtual time; both ends must be on its loop."""
+    return _bounded(test, run_virtually)
+
+
+def on_real_loop(test: Test) -> Callable[..., None]:
+    """Run an async test to its end, in bounded real time: some of it is elsewhere."""
+    return _bounded(test, asyncio.run)
+
+
+def _bounded(
+    test: Test, run_loop: Callable[[Coroutine[Any, Any, None]], None]
+) -> Callable[..., None]:
     @functools.wraps(test)
     def run(*args: Any, **kwargs: Any) -> None:
         async def bounded() -> None:
             async with asyncio.timeout(4 * DEADLINE_S):
                 await test(*args, **kwargs)
 
-        asyncio.run(bounded())
+        run_loop(bounded())
 
     return run
+
+
+def clock_of_loop() -> Clock:
+    """Return the clock of the loop that runs."""
+    virtual = isinstance(asyncio.get_running_loop(), VirtualLoop)
+    return LoopClock() if virtual else SystemClock()
 
 
 class Device:
@@ -73,7 +93,7 @@ class Device:
         toolbox = Toolbox() if toolbox is None else toolbox  # an empty one is false
         self.session = LiveSession(
             self.settings,
-            clock=clock or SystemClock(),
+            clock=clock or clock_of_loop(),
             connector=connector or GenaiConnector(toolbox, find=find),
             store=self.store,
             emit=self._emit,

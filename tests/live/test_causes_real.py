@@ -26,7 +26,7 @@ from agentd.live.google.connection import GenaiConnection
 from agentd.live.google.connector import GenaiConnector
 from agentd.live.toolbox import Toolbox
 from live_emulator import Emulator, EmulatorOptions
-from tests.live.device import on_loop
+from tests.live.device import on_real_loop
 
 KEY = "AIza-this-key-must-never-be-seen"
 SECRET = "hunter2-of-the-proxy"
@@ -141,7 +141,7 @@ def free_port() -> int:
 
 
 @pytest.mark.parametrize("variable", ["https_proxy", "HTTPS_PROXY", "all_proxy"])
-@on_loop
+@on_real_loop
 async def test_a_proxy_that_works(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The session goes through it, and the kernel watches the socket as on a direct way."""
     async with service(monkeypatch) as server, listener(tunnel) as port:
@@ -161,7 +161,7 @@ PROXY_ANSWERS = {
 
 
 @pytest.mark.parametrize("cause", PROXY_ANSWERS)
-@on_loop
+@on_real_loop
 async def test_what_a_proxy_says(cause: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is the proxy's, named by the variable; and a host that is exempt connects meanwhile."""
     async with service(monkeypatch) as server, listener(answer(PROXY_ANSWERS[cause])) as port:
@@ -174,7 +174,7 @@ async def test_what_a_proxy_says(cause: str, monkeypatch: pytest.MonkeyPatch) ->
         (await connect(settings_for(server.base_url))).abort()
 
 
-@on_loop
+@on_real_loop
 async def test_a_proxy_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """Refused, silent, or a name that nobody knows: never the service's fault."""
 
@@ -201,7 +201,7 @@ async def test_a_proxy_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize(
     "value", ["127.0.0.1:3128", "socks5://127.0.0.1:1080", "ftp://x", "http://x:y", "http://x/p"]
 )
-@on_loop
+@on_real_loop
 async def test_a_proxy_variable_that_is_none(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Daemon and doctor name the variable, nothing is dialled; exempt, the service is reached."""
     async with service(monkeypatch) as server:
@@ -262,7 +262,7 @@ def pipe(path: Path) -> None:
         (pipe, "pipe"),
     ],
 )
-@on_loop
+@on_real_loop
 async def test_a_trust_store_that_is_none(
     make: Callable[[Path], None], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -284,7 +284,7 @@ async def test_a_trust_store_that_is_none(
         (await connect(settings)).abort()
 
 
-@on_loop
+@on_real_loop
 async def test_a_folder_of_certificates_that_helps_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -319,7 +319,7 @@ async def test_a_folder_of_certificates_that_helps_nobody(
         ("not_yet_valid", False, "clock not set"),
     ],
 )
-@on_loop
+@on_real_loop
 async def test_certificates(
     kind: str, clock: bool, cause: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -363,7 +363,7 @@ async def speak_http(reader: asyncio.StreamReader, writer: asyncio.StreamWriter)
     ("serve", "cause"),
     [(hang_up, "handshake broken"), (say_nothing, "timeout"), (speak_http, "no tls")],
 )
-@on_loop
+@on_real_loop
 async def test_no_tls_answer(serve: Serve, cause: str) -> None:
     """Before TLS stands."""
     async with listener(serve) as port:
@@ -384,7 +384,7 @@ async def test_no_tls_answer(serve: Serve, cause: str) -> None:
         (b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n", "overloaded"),
     ],
 )
-@on_loop
+@on_real_loop
 async def test_what_answers_over_tls(
     words: bytes, cause: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -394,7 +394,7 @@ async def test_what_answers_over_tls(
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-@on_loop
+@on_real_loop
 async def test_no_redirect_is_followed(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """It would take the key along to whoever is named."""
     async with service(monkeypatch) as other:
@@ -406,7 +406,7 @@ async def test_no_redirect_is_followed(status: int, monkeypatch: pytest.MonkeyPa
         assert not other.record.select("connect")
 
 
-@on_loop
+@on_real_loop
 async def test_an_address_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where a variable of the SDK names it; a login in it is not repeated."""
     for url in ("http://127.0.0.1:1", "ws://127.0.0.1:1", f"http://me:{SECRET}@127.0.0.1:1"):
@@ -462,7 +462,7 @@ def name_is(host: str, *addresses: str) -> None:
     ],
 )
 @pytest.mark.parametrize("by_proxy", [False, True])
-@on_loop
+@on_real_loop
 async def test_the_next_address_is_tried_soon(
     order: tuple[str, ...], by_proxy: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -492,7 +492,7 @@ async def test_the_next_address_is_tried_soon(
             )
 
 
-@on_loop
+@on_real_loop
 async def test_no_address_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     """All of them are named; a refusal among them would have been."""
     async with service(monkeypatch, san=("service.example",)) as server:
@@ -532,7 +532,7 @@ asyncio.run(dial(sys.argv[1]))
 """
 
 
-@on_loop
+@on_real_loop
 async def test_no_dial_waits_for_an_import(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a dial needs is loaded before it, in a thread: seconds on a small board.
 

@@ -6,10 +6,9 @@ On virtual time: however long this machine takes, no second passes while there i
 from __future__ import annotations
 
 import asyncio
-import functools
 import json
-from collections.abc import Callable, Coroutine
-from typing import Any, cast
+from collections.abc import Callable
+from typing import cast
 
 import pytest
 from websockets.client import ClientProtocol
@@ -30,21 +29,11 @@ from agentd.live.google.websocket import (
     UNREAD_PONGS,
     LiveWebSocket,
 )
-from tests.virtual import run_virtually
+from tests.live.device import on_loop
 
 SETUP = b'{"setupComplete": {}}'
 EMPTY = b"{}"
 SMALLEST = 2 + len(EMPTY)  # of a frame from a server: two bytes of head
-
-
-def on_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Run an async test to its end; what waits for ever fails."""
-
-    @functools.wraps(test)
-    def run(*args: Any, **kwargs: Any) -> None:
-        run_virtually(test(*args, **kwargs))
-
-    return run
 
 
 class FakeTransport(asyncio.Transport):
