@@ -411,6 +411,50 @@ class ToolLimited(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ToolsOffered(Event):
+    """A program at the control socket offers functions; it may do so again with others."""
+
+    name = "tools_offered"
+    template = "{host} offers {tools:# function}"
+    host: str
+    tools: int
+    uid: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolsWithdrawn(Event):
+    """A tool host has gone, and its functions with it."""
+
+    name = "tools_withdrawn"
+    template = "{host} and its {tools:# function} have gone: {cause}"
+    host: str
+    tools: int
+    cause: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolHostFailed(Event):
+    """A tool host was hung up on for what it did, or did not do."""
+
+    name = "tool_host_failed"
+    level = logging.WARNING
+    template = "{host} was hung up on: {cause}"
+    host: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolsDeclared(Event):
+    """The model gets another set of functions; `how`: context_update, on_resume, off."""
+
+    name = "tools_declared"
+    template = "the model gets {functions:# function} ({how})"
+    functions: int
+    how: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConfirmationNeeded(Event):
     """The model wants what only a person may decide; it was told to ask."""
 

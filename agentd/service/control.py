@@ -315,8 +315,12 @@ class _Client:
             self._server.release(self)
 
     def send_away(self) -> None:
-        """Make room for another: say so if the client takes it, and hang up."""
-        self._writer.write(rpc.error(rpc.RpcError(rpc.BUSY, DISPLACED)))
+        """Make room for another."""
+        self.hang_up(rpc.error(rpc.RpcError(rpc.BUSY, DISPLACED)))
+
+    def hang_up(self, last: bytes) -> None:
+        """Send something last, if the client takes it at once, and end the connection."""
+        self._writer.write(last)
         self._writer.transport.abort()
 
     async def _stay(self, stay: Stay) -> None:

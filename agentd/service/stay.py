@@ -39,6 +39,9 @@ class ClientLine(Protocol):
     def put(self, data: bytes) -> bool:
         """Send without waiting; return whether the client reads what it is sent."""
 
+    def hang_up(self, last: bytes) -> None:
+        """Send something last, if the client takes it at once, and end the connection."""
+
 
 @dataclass(frozen=True, slots=True)
 class Stay:
