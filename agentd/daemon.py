@@ -67,6 +67,7 @@ from agentd.state.store import StateStore
 from agentd.status import TurnCounter, brief, document
 from agentd.tools.about import AboutTools
 from agentd.tools.device import DeviceTools
+from agentd.tools.hosts import OFFER, ToolHosts
 from agentd.touch import Touch, actions
 
 SESSION_STOP_S = 2.0  # for the goodbye, even with a dead peer; see `departure.LATEST_S`
@@ -165,10 +166,16 @@ class Daemon:
             evidence=self._evidence,
             sentence=lambda: status_sentence(self.status()),
         )
+        self.tool_hosts = ToolHosts(
+            self._toolbox,
+            settings,
+            clock=clock,
+            emit=emit,
+            declare=self.session.tools_changed,
+        )
         self._add_stages(settings)
-        if settings.tools.enabled:
-            for tool in self.stages.tools():
-                self._toolbox.add(tool)
+        for tool in self.stages.tools():
+            self._toolbox.add(tool)
         self._control = self._make_control(settings)
         self.stages.add("control", self._control)
         self.presenter.observe(self._state_changed)
@@ -201,6 +208,7 @@ class Daemon:
         add("reload", self.reloader)
         add("about", AboutTools(lambda: brief(self.status())))
         add("device", self._make_device_tools())
+        add("tools", self.tool_hosts)
         add("requests", self._make_requests())
 
     # ── life ──────────────────────────────────────────────────────────────────────────────────
@@ -350,7 +358,9 @@ class Daemon:
             clock=self._clock,
             emit=self.bus.emit,
             status=self.status,
+            doors={OFFER: self.tool_hosts.door()},
             transcripts=Access(settings.control.transcripts_group),
+            guests=(self.tool_hosts.access,),
             doors_at=path.parent.with_name(f"{path.parent.name}-doors"),
         )
 

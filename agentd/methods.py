@@ -32,7 +32,7 @@ class Requests(Stage):
     def methods(self) -> dict[str, Method]:
         """Return the methods by name."""
         return {
-            "status": Method(self.get_status),
+            "status": Method(self.get_status, for_guests=True),
             "mute": Method(self.close_microphone, changing=True),
             "unmute": Method(self.open_microphone, changing=True),
             "volume": Method(self.get_volume),

@@ -76,7 +76,7 @@ class Watchers:
     def _checked(self, names: list[Any]) -> list[str]:
         for name in names:
             if not isinstance(name, str) or name not in self._names | {EVERYTHING}:
-                shown = safe_text(str(name), rpc.NAME_CHARS)
+                shown = safe_text(name, rpc.NAME_CHARS) if isinstance(name, str) else "such event"
                 near = difflib.get_close_matches(shown, self._names, 1)
                 hint = f" (did you mean {near[0]}?)" if near else ""
                 what = f'events: there is no {shown}{hint}; "{EVERYTHING}" stands for all'

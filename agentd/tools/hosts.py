@@ -30,7 +30,8 @@ from agentd.live.failures import SETUP_REFUSED
 from agentd.live.toolbox import Response, Tool, Toolbox, ToolFailed
 from agentd.service import rpc
 from agentd.service.peers import Access, Peer
-from agentd.service.stay import Door, Line, Stay
+from agentd.service.stay import ClientLine, Door, Stay
+from agentd.stage import Stage
 from agentd.tools.host_calls import Answer, HostCalls, Misbehaved
 from agentd.tools.offers import BadOffer, Offer, OfferedTool, read_offer
 from agentd.tools.pace import Pace
@@ -56,7 +57,7 @@ class _Host:
     peer: Peer
     since_s: float
     calls: HostCalls
-    line: Line | None = None
+    line: ClientLine | None = None
     ready: asyncio.Event = field(default_factory=asyncio.Event)  # its offer is being answered
     waiting: dict[int, asyncio.Future[Answer]] = field(default_factory=dict)
     made: int = 0
@@ -68,7 +69,7 @@ class _Host:
         return self.offer.host
 
 
-class ToolHosts:
+class ToolHosts(Stage):
     """All hosts and what they offer. `run` brings what has changed to the service."""
 
     def __init__(
@@ -95,7 +96,7 @@ class ToolHosts:
         self._refused: dict[str, None] = {}  # offers that the service did not take, oldest first
         self._pace = Pace()
         self._moved = asyncio.Event()
-        self._known = self._declared()
+        self._known: list[tuple[object, ...]] | None = self._declared()
         self._how = ""
 
     # ── at the socket ──
@@ -179,7 +180,7 @@ class ToolHosts:
 
     # ── one host ──
 
-    async def _serve(self, host: _Host, line: Line) -> None:
+    async def _serve(self, host: _Host, line: ClientLine) -> None:
         host.line = line
         if host.cause is not GONE:
             return
@@ -337,13 +338,13 @@ class ToolHosts:
         self._hang_up(newest, TAKEN_BACK)
         for tool in newest.offer.tools:
             self._toolbox.remove(newest.offer.full_name(tool))
-        self._known = []  # whatever the service knows, it has to hear of them
+        self._known = None  # whatever the service knows, it has to hear of them
         self._pace.now(self._clock.monotonic())
         self._moved.set()
 
     # ── settings and status ──
 
-    def configure(self, settings: Settings) -> None:
+    async def configure(self, settings: Settings) -> str:
         """Take new settings; who may offer no more is hung up on."""
         self._settings = settings
         if settings.control.tools_group != self.access.group:
@@ -351,6 +352,15 @@ class ToolHosts:
         for host in list(self._hosts.values()):
             if not self.access.may(host.peer):
                 self._hang_up(host, self.access.refusal("offer functions"), rpc.NOT_PERMITTED)
+        return ""
+
+    def methods(self) -> dict[str, rpc.Method]:
+        """Return `tools.list`."""
+        return {"tools.list": rpc.Method(self.list_tools, for_guests=True)}
+
+    def list_tools(self, _params: rpc.Params) -> object:
+        """Return the functions that the model may call."""
+        return {"tools": self.listing()}
 
     def status(self) -> dict[str, object]:
         """Return the `tools` part of the status."""
@@ -375,7 +385,7 @@ class ToolHosts:
             ],
         }
 
-    def listing(self, _params: rpc.Params) -> object:
+    def listing(self) -> list[dict[str, object]]:
         """Return the functions that the model may call; `host` is empty for the device's own."""
         of_hosts = {
             host.offer.full_name(tool): (host.name, bool(tool.question))

@@ -11,7 +11,6 @@ narrows or annotates is left out and reported, since the host checks its argumen
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -307,9 +306,11 @@ def _number(value: object) -> int | float | None:
     """Return a value if it is a number that JSON carries exactly (RFC 8259, section 6)."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return value if math.isfinite(value) and abs(value) < 2**53 else None
+    return value if abs(value) < 2**53 else None  # nor is it "not a number"
 
 
 def _shown(value: object) -> str:
     """Return a value of the host's for a message: short and plain."""
+    if isinstance(value, Mapping | list):
+        return "an object" if isinstance(value, Mapping) else "a list"
     return safe_text(value if isinstance(value, str) else repr(value)[:200], 40) or "nothing"

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from agentd.methods import Requests
-from agentd.service import rpc
+from agentd.service import rpc, watchers
+from agentd.tools import hosts
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "operator" / "service.md").read_text(
     encoding="utf-8"
@@ -19,14 +20,16 @@ METHODS = Requests(*[NOBODY] * 6).methods()
 
 
 def test_the_table_of_methods_is_complete() -> None:
-    """The page has each method with each parameter; `watch` belongs to the socket."""
+    """The page has each method with each parameter; what lasts belongs to the socket."""
     table = DOCUMENT.partition("| method | parameters")[2].partition("\n\n")[0]
     told = {
         name: set(re.findall(r"`(\w+)`", parameters))
         for names, parameters in re.findall(r"^\| (`.*?) \| (.*?) \|", table, re.MULTILINE)
         for name in re.findall(r"`([a-z.]+)`", names)
     }
-    del told["watch"]
+    assert told.pop("watch") == set(watchers.PARAMS)
+    assert told.pop("tools.offer") == set(hosts.PARAMS)
+    assert told.pop("tools.list") == set()
     assert told == {name: set(method.params) for name, method in METHODS.items()}
 
 
