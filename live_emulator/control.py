@@ -14,18 +14,32 @@ import json
 import socket
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Protocol, Self
 
-if TYPE_CHECKING:
-    from live_emulator.server import Emulator
+from live_emulator.fault_api import Faults
+from live_emulator.record import Record
 
 LINE_LIMIT = 1024 * 1024
+
+
+class Controlled(Protocol):
+    """What the socket gives access to."""
+
+    record: Record
+    faults: Faults
+    stop_requested: asyncio.Event
+
+    def inject(self, table: dict[str, Any]) -> None:
+        """Inject the fault of a request; raise ValueError for one that there is not."""
+
+    def info(self) -> dict[str, Any]:
+        """Return addresses, counts and open connections."""
 
 
 class ControlServer:
     """Answers requests on a Unix socket."""
 
-    def __init__(self, emulator: Emulator, path: Path) -> None:
+    def __init__(self, emulator: Controlled, path: Path) -> None:
         self._emulator = emulator
         self._path = path
         self._server: asyncio.Server | None = None

@@ -46,6 +46,25 @@ ACTIONS: dict[str, str] = {
     "accept_tcp": "open the listening port again",
 }
 
+PARAMETERS: dict[str, tuple[str, ...]] = {
+    "go_away": ("time_left_s", "close_after_s"),
+    "close": ("code", "reason"),
+    "refuse_http": ("status", "body"),
+    "delay_setup": ("delay_s",),
+    "quota": ("delay_s", "reason"),
+    "poison_handles": ("mode",),
+    "audio_after_interrupted": ("chunks",),
+    "oversized_frame": ("bytes",),
+    "malformed_json": ("data",),
+    "error_frame": ("code", "status"),
+    "send_raw": ("data",),
+    "flood": ("data", "count", "fill", "item", "items", "between"),
+    "send_bytes": ("hex", "count"),
+    "raw_http": ("data", "count", "drip_s", "fill", "item", "items", "between"),
+    "certificate": ("kind",),
+}
+"""What a fault takes besides its moment; those that are not here take nothing."""
+
 CONNECT_ACTIONS = frozenset({"refuse_http", "silent_http", "raw_http"})
 SETUP_ACTIONS = frozenset({"silent_setup", "delay_setup", "duplicate_setup_complete", "quota"})
 SERVER_ACTIONS = frozenset(
@@ -239,7 +258,11 @@ _CHOICES = {
 
 
 def _check_params(action: str, params: Mapping[str, Any]) -> None:
-    """Refuse parameters that would only fail once the fault strikes."""
+    """Refuse parameters that mean nothing, or would only fail once the fault strikes."""
+    known = PARAMETERS.get(action, ())
+    if unknown := sorted(params.keys() - set(known)):
+        takes = f"takes {', '.join(known)}" if known else "takes no parameters"
+        raise ValueError(f"do = {action!r} {takes}; {unknown[0]} means nothing to it")
     for name in _NUMBERS & params.keys():
         parse_seconds(params[name])
     if action == "send_bytes":

@@ -9,8 +9,8 @@ import logging
 import socket
 import struct
 from collections import deque
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from typing import Protocol
 
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
@@ -33,10 +33,8 @@ from live_emulator.effects import (
     Utterance,
 )
 from live_emulator.faults import Fault
+from live_emulator.options import EmulatorOptions
 from live_emulator.record import Record, describe_inbound
-
-if TYPE_CHECKING:
-    from live_emulator.server import Emulator
 
 logger = logging.getLogger(__name__)
 
@@ -47,11 +45,33 @@ FLOOD_FRAMES = 200
 WRITE_AHEAD_BYTES = 1 << 18
 
 
+class Keeper(Protocol):
+    """What outlives a connection, and is told of what happens on it."""
+
+    options: EmulatorOptions
+    record: Record
+
+    def keep_audio(self, shell: ConnectionShell, pcm: bytes) -> None:
+        """Keep audio that came, as far as memory is meant for it."""
+
+    def keep_utterance(self, utterance: Utterance) -> None:
+        """Keep an utterance, and put it on record."""
+
+    def strike_server(self, fault: Fault) -> None:
+        """Carry out a fault that concerns more than one connection."""
+
+    def drop(self, numbers: Iterable[int]) -> None:
+        """Cut connections, by number."""
+
+    def save_state(self) -> None:
+        """Write sessions and handles, if a state file was asked for."""
+
+
 class ConnectionShell:
     """A live connection of the emulator."""
 
     def __init__(
-        self, ws: ServerConnection, core: LiveConnection, owner: Emulator, clock: ServiceClock
+        self, ws: ServerConnection, core: LiveConnection, owner: Keeper, clock: ServiceClock
     ) -> None:
         self.ws = ws
         self.core = core

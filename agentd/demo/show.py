@@ -176,9 +176,9 @@ class Show:
             await self._clock.sleep(mishap.at_s - self._now_s())
             self._screen.line(self._now_s(), "mishap", mishap.trouble.value, "yellow")
             if mishap.trouble is script.StagedFault.GO_AWAY:
-                emulator.faults.go_away(script.GO_AWAY_TIME_LEFT_S)
+                emulator.faults.do("go_away", time_left_s=script.GO_AWAY_TIME_LEFT_S)
             else:
-                emulator.faults.reset()
+                emulator.faults.do("reset")
 
     async def _until_answered(self, last_word_s: float) -> None:
         await self._clock.sleep(last_word_s - self._now_s())

@@ -32,10 +32,10 @@ def test_a_dead_handle_leads_down_the_ladder(backend: str, way: str, report: Rep
             await home.talk()
             since, seq = home.mark(), home.seq
             if way == "expired":
-                home.emulator.faults.expire_handles()
+                home.emulator.faults.do("expire_handles")
             else:
-                home.emulator.faults.poison_handles(way)
-            home.emulator.faults.reset()
+                home.emulator.faults.do("poison_handles", mode=way)
+            home.emulator.faults.do("reset")
             await home.wait_told(e.SessionFresh, since)
             await home.talk()
             home.assert_nothing_lost()
@@ -58,8 +58,8 @@ def test_the_previous_handle_is_tried_before_a_fresh_session(backend: str, repor
             await home.talk()
             await home.talk()
             since, seq = home.mark(), home.seq
-            home.emulator.faults.close(1008, "session not found", on="setup #2")
-            home.emulator.faults.reset()
+            home.emulator.faults.do("close", code=1008, reason="session not found", on="setup #2")
+            home.emulator.faults.do("reset")
             await home.wait_told(e.Resumed, since)
             await home.talk()
             home.assert_nothing_lost()
@@ -88,8 +88,8 @@ def test_a_poisoned_handle_is_demoted(
             await home.talk()
             await home.talk()
             since, seq = home.mark(), home.seq
-            home.emulator.faults.poison_handles(mode)
-            home.emulator.faults.reset()
+            home.emulator.faults.do("poison_handles", mode=mode)
+            home.emulator.faults.do("reset")
             await home.wait_told(e.Resumed, since)
             await home.talk()
             home.assert_nothing_lost()

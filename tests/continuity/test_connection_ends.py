@@ -26,9 +26,9 @@ backends = pytest.mark.parametrize("backend", BACKENDS)
 def strike(home: Household, code: int, **when: Any) -> None:
     """Let the connection end."""
     if code:
-        home.emulator.faults.close(code, **when)
+        home.emulator.faults.do("close", code=code, **when)
     else:
-        home.emulator.faults.reset(**when)
+        home.emulator.faults.do("reset", **when)
 
 
 def assert_one_conversation(home: Household) -> None:
@@ -51,11 +51,11 @@ def test_go_away_is_followed_at_a_quiet_moment(backend: str, moment: str, report
             await home.talk()
             since, seq = home.mark(), home.seq
             if moment == "idle":
-                home.emulator.faults.go_away(50)
+                home.emulator.faults.do("go_away", time_left_s=50)
                 await home.wait_told(e.Resumed, since)
                 await home.talk()
             else:
-                home.emulator.faults.go_away(50, on=MOMENTS[moment])
+                home.emulator.faults.do("go_away", time_left_s=50, on=MOMENTS[moment])
                 await home.say(1.0)
                 turn = await home.answered(since)
                 assert turn.heard_ms == pytest.approx(2000)
@@ -92,7 +92,7 @@ def test_go_away_waits_for_a_tool(backend: str, report: Report) -> None:
             since = home.mark()
             await home.say()
             await called.wait()
-            home.emulator.faults.go_away(50)
+            home.emulator.faults.do("go_away", time_left_s=50)
             await home.wait_told(e.GoAway)
             finish.set()
             await home.answered(since)
@@ -113,7 +113,7 @@ def test_a_reply_longer_than_the_time_left_is_asked_for_again(report: Report) ->
         async with household(tone_s=12.0, pace=1.0) as home:
             await home.talk()
             since, seq = home.mark(), home.seq
-            home.emulator.faults.go_away(8, on="reply 1.0 s")
+            home.emulator.faults.do("go_away", time_left_s=8, on="reply 1.0 s")
             await home.say()
             await home.answered(since)
             assert len(home.told(e.Resumed)) == 1
@@ -136,9 +136,9 @@ def test_a_peer_that_freezes_after_go_away_is_left_all_the_same(report: Report) 
             await home.talk()
             since, seq = home.mark(), home.seq
             spoken = home.begin(1.0)
-            home.emulator.faults.go_away(50)
+            home.emulator.faults.do("go_away", time_left_s=50)
             await home.wait_told(e.GoAway)
-            home.emulator.faults.freeze()
+            home.emulator.faults.do("freeze")
             await home.finish(spoken)
             await home.answered(since)
             assert_one_conversation(home)
@@ -175,7 +175,7 @@ async def _end_at(home: Household, moment: str, code: int, **params: Any) -> flo
         await home.talk()
     elif moment == "setup":
         strike(home, code, on=f"setup #{home.emulator.schedule.counts['setup'] + 1}", **params)
-        home.emulator.faults.reset()
+        home.emulator.faults.do("reset")
         await home.wait_told(e.Disconnected, since, count=2)
         await home.talk()
     else:

@@ -56,10 +56,12 @@ def test_a_service_that_closes_at_once_is_not_hammered(moment: str, report: Repo
             dials = Dials(home)
             await home.talk()
             if moment == "before setupComplete":
-                home.emulator.faults.close(1011, on="setup", times=0)
+                home.emulator.faults.do("close", code=1011, on="setup", times=0)
             else:
-                home.emulator.faults.quota(0.2, reason="Internal error encountered.", times=0)
-            home.emulator.faults.reset()
+                home.emulator.faults.do(
+                    "quota", delay_s=0.2, reason="Internal error encountered.", times=0
+                )
+            home.emulator.faults.do("reset")
             await home.clock.sleep(180.0)
             most = dials.most_per_min
             home.emulator.faults.clear()
@@ -84,10 +86,10 @@ def test_a_service_that_says_nothing_is_dialled_again(where: str, report: Report
             await home.talk(0.4)
             since, seq = home.mark(), home.seq
             if where == "after TLS":
-                home.emulator.faults.silent_http()
+                home.emulator.faults.do("silent_http")
             else:
-                home.emulator.faults.silent_setup()
-            home.emulator.faults.reset()
+                home.emulator.faults.do("silent_setup")
+            home.emulator.faults.do("reset")
             await home.wait_told(e.Resumed, since)
             await home.talk(0.4)
             home.assert_nothing_lost()
@@ -182,8 +184,8 @@ def test_a_refused_handshake_is_classed(
             await home.talk()
             since, seq = home.mark(), home.seq
             times = 1 if least_s > 200 else 3
-            home.emulator.faults.refuse_http(status, times=times)
-            home.emulator.faults.reset()
+            home.emulator.faults.do("refuse_http", status=status, times=times)
+            home.emulator.faults.do("reset")
             await home.wait_told(e.Resumed, since)
             await home.talk()
             home.assert_nothing_lost()
@@ -206,8 +208,8 @@ def test_a_reload_ends_the_long_wait(report: Report) -> None:
         async with household() as home:
             await home.talk()
             since, seq = home.mark(), home.seq
-            home.emulator.faults.refuse_http(403)
-            home.emulator.faults.reset()
+            home.emulator.faults.do("refuse_http", status=403)
+            home.emulator.faults.do("reset")
             await home.wait_told(e.Refused, since)
             await home.session.configure(home.settings)
             await home.wait_told(e.Resumed, since)
@@ -239,14 +241,14 @@ def test_a_bad_certificate_is_told_and_survived(kind: str, cause: str, report: R
         async with household(tables=PATIENT, scale=30.0, clock=clock) as home:
             await home.talk()
             since, seq = home.mark(), home.seq
-            home.emulator.faults.certificate(kind)
-            home.emulator.faults.reset()
+            home.emulator.faults.do("certificate", kind=kind)
+            home.emulator.faults.do("reset")
             await home.until(
                 lambda: cause in [d.cause for d in home.told(e.Disconnected, since)], cause
             )
             assert bool(home.told(e.Refused, since)) == (cause != "clock not set")
             assert not home.entries("setup", seq)
-            home.emulator.faults.certificate("valid")
+            home.emulator.faults.do("certificate", kind="valid")
             await home.wait_told(e.Resumed, since)
             await home.talk()
             home.assert_nothing_lost()
@@ -287,7 +289,7 @@ def test_a_name_that_cannot_be_resolved_is_tried_again(report: Report) -> None:
                 await home.talk()
                 since, seq = home.mark(), home.seq
                 names.works = False
-                home.emulator.faults.reset()
+                home.emulator.faults.do("reset")
                 await home.wait_told(e.Disconnected, since, count=4)
                 names.works = True
                 await home.wait_told(e.Resumed, since)
@@ -312,8 +314,8 @@ def test_a_quota_storm_is_waited_out(report: Report) -> None:
             dials = Dials(home)
             await home.talk()
             since, seq = home.mark(), home.seq
-            home.emulator.faults.quota(times=5)
-            home.emulator.faults.reset()
+            home.emulator.faults.do("quota", times=5)
+            home.emulator.faults.do("reset")
             await home.wait_told(e.QuotaExhausted, since, count=5)
             await home.wait_told(e.Resumed, since, count=6)
             await home.talk()

@@ -121,7 +121,7 @@ def test_say_is_answered(backend: str, model: str) -> None:
             assert turn.heard_ms > 0
             since = home.mark()
             assert await home.session.say("And now?") == "sent"
-            home.emulator.faults.reset(on="reply 0.1 s")
+            home.emulator.faults.do("reset", on="reply 0.1 s")
             await home.answered(since)
             assert newest_session(home).user_turns == 2
 
@@ -135,7 +135,9 @@ def test_context_is_added_without_an_answer(backend: str) -> None:
     async def main() -> None:
         async with household(backend, tone_s=2.0) as home:
             since = home.mark()
-            home.emulator.faults.go_away(50, on="reply 0.2 s")  # a reply is under way
+            home.emulator.faults.do(
+                "go_away", time_left_s=50, on="reply 0.2 s"
+            )  # a reply is under way
             await home.say()
             await home.wait_told(e.GoAway)
             assert await home.session.add_context("The front door is open.") == "added"
@@ -291,7 +293,7 @@ def test_a_call_that_the_model_takes_back_is_cancelled(backend: str) -> None:
                 for entry in home.entries("toolCall")
                 for call in (entry.message or {})["toolCall"]["functionCalls"]
             ]
-            home.emulator.faults.send_raw({"toolCallCancellation": {"ids": ids}})
+            home.emulator.faults.do("send_raw", data={"toolCallCancellation": {"ids": ids}})
             await home.wait_told(e.ToolCalled)
             assert [event.outcome for event in home.told(e.ToolCalled)] == ["cancelled"]
             await home.answered(since)
@@ -316,7 +318,7 @@ def test_a_result_outlives_the_connection_of_its_call(backend: str) -> None:
             since = home.mark()
             await home.say()
             await errand.called.wait()
-            home.emulator.faults.reset()
+            home.emulator.faults.do("reset")
             await home.until(lambda: len(home.told(e.Connecting)) == 2, "second dial")
             await home.online()
             await home.emulator.record.wait_for(

@@ -64,7 +64,7 @@ def test_setup_complete_twice(report: Report) -> None:
 
     async def main() -> None:
         async with household() as home:
-            home.emulator.faults.duplicate_setup_complete()
+            home.emulator.faults.do("duplicate_setup_complete")
             await home.talk()
             home.assert_nothing_lost()
             assert home.dials == 1
@@ -78,7 +78,7 @@ def test_late_audio_of_an_interrupted_reply_is_not_heard(report: Report) -> None
 
     async def main() -> None:
         async with household(tone_s=4.0, pace=1.0) as home:
-            home.emulator.faults.audio_after_interrupted(5, on="reply #1 1.0 s")
+            home.emulator.faults.do("audio_after_interrupted", chunks=5, on="reply #1 1.0 s")
             since = home.mark()
             await home.say()
             await home.emulator.record.wait_for("audio", direction="out")

@@ -42,15 +42,15 @@ def test_an_outage_loses_only_what_is_too_old(
             await home.online()
             await home.talk()
             since, seq = home.mark(), home.seq
-            home.emulator.faults.refuse_tcp()
-            home.emulator.faults.reset()
+            home.emulator.faults.do("refuse_tcp")
+            home.emulator.faults.do("reset")
             await home.wait_told(e.Disconnected, since)
             began_s = home.clock.monotonic()
             await home.say()
             lost = await home.wait_told(e.SpeechLost, since)
             await home.clock.sleep(began_s + outage_s - home.clock.monotonic())
             await home.say()
-            home.emulator.faults.accept_tcp()
+            home.emulator.faults.do("accept_tcp")
             await home.wait_told(e.Resumed, since)
             await home.answered(since)
             assert [delivery.times for delivery in home.deliveries()] == [1, 0, 1]

@@ -50,7 +50,7 @@ def test_reconnects_leave_nothing_behind(report: Report) -> None:
             await home.talk()
             for number in range(COUNT):
                 home.events.clear()
-                home.emulator.faults.reset()
+                home.emulator.faults.do("reset")
                 await home.until(lambda: beginnings(home), "next connection")
                 gaps.append(beginnings(home)[0].gap_ms / 100.0)
                 if number % 10 == 9:

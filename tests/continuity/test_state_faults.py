@@ -183,7 +183,7 @@ def test_without_a_usable_disk_it_keeps_talking(tmp_path: Path, report: Report) 
         async with service() as server, resident(in_the_way / "state", server) as here:
             await here.talk()
             seq = here.seq
-            here.emulator.faults.reset()
+            here.emulator.faults.do("reset")
             await here.wait_told(e.Resumed)
             await here.talk()
             here.assert_nothing_lost()
@@ -211,7 +211,7 @@ def test_a_jump_of_the_wall_clock_costs_no_handle(
             seq = here.seq
             clock.offset_s = jump_s
             await here.talk()
-            here.emulator.faults.reset()
+            here.emulator.faults.do("reset")
             await here.wait_told(e.Resumed)
             await here.talk()
             here.assert_nothing_lost()

@@ -312,7 +312,7 @@ def test_the_button_says_yes_to_a_question_that_was_heard(chip: Any, tmp_path: P
             assert at_home.daemon.status()["session"]["confirming"] == "forget_conversation"  # type: ignore[index]
             seen = at_home.emulator.record.last_seq
             again = {"functionCalls": [{"id": "again", **call}]}
-            at_home.emulator.faults.send_raw({"toolCall": again})
+            at_home.emulator.faults.do("send_raw", data={"toolCall": again})
             answer = await at_home.emulator.record.wait_for("toolResponse", 60, since=seen)
             assert "needs_confirmation" in str(answer.message)
             assert not [event for event in at_home.told if isinstance(event, e.Forgotten)]

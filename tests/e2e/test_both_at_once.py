@@ -26,7 +26,7 @@ def test_speaking_over_a_reply_silences_it_for_good(rig: SoundRig, tmp_path: Pat
             with home(tmp_path, emulator, rig=rig) as house:
                 async with speaking(house) as speaker, recording(rig) as room:
                     await speaker.wait_event("session_fresh")
-                    emulator.faults.audio_after_interrupted(25)
+                    emulator.faults.do("audio_after_interrupted", chunks=25)
                     rig.start_speaking(word("Front_Left"))
                     begun_s = await asyncio.to_thread(room.wait_for_sound, "spk", timeout_s=60)
                     rig.start_speaking(word("Front_Center"))

@@ -23,9 +23,9 @@ QUICK = EmulatorOptions(
 def end_connection(emulator: Emulator, code: int, **when: str) -> None:
     """Let the service close with a code, or the network reset the connection."""
     if code == RESET:
-        emulator.faults.reset(**when)
+        emulator.faults.do("reset", **when)
     else:
-        emulator.faults.close(code, **when)
+        emulator.faults.do("close", code=code, **when)
 
 
 def user_turns(emulator: Emulator) -> int:
@@ -57,13 +57,13 @@ def test_every_sample_arrives_once_whenever_the_connection_ends(tmp_path: Path) 
         )
         options = EmulatorOptions(latency_s=0.1, connection_limits=False)
         async with Emulator(options) as emulator:
-            emulator.faults.go_away(6.0, on="audio #2 0.5 s")
-            emulator.faults.reset(on="audio #3 0.9 s")
-            emulator.faults.reset(on="reply #4 0.5 s")
+            emulator.faults.do("go_away", time_left_s=6.0, on="audio #2 0.5 s")
+            emulator.faults.do("reset", on="audio #3 0.9 s")
+            emulator.faults.do("reset", on="reply #4 0.5 s")
             with home(tmp_path, emulator, files(room.path, tmp_path / "spk.wav")) as house:
                 async with speaking(house) as speaker:
                     await speaker.wait_event("turn")
-                    emulator.faults.reset()
+                    emulator.faults.do("reset")
                     await speaker.until(lambda: len(answers(speaker)) == 5, "five answers")
                     await speaker.until(lambda: len(speaker.told("resumed")) == 4, "resumptions")
             show(f"resumed in {gaps(speaker)}")

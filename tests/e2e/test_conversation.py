@@ -271,7 +271,7 @@ def test_audio_leaves_only_while_the_light_says_so(
                 emulator.client_environment() | {"GEMINI_API_KEY": API_KEY}
             ).items():
                 monkeypatch.setenv(name, value)
-            emulator.faults.reset(on="audio 1.0 s into utterance 2")
+            emulator.faults.do("reset", on="audio 1.0 s into utterance 2")
             table = merged(PLAIN, files(room.path, tmp_path / "spk.wav"))
             clock = SystemClock()
             order = Ordered(GenaiConnector(Toolbox(())))
@@ -315,7 +315,7 @@ def test_words_spoken_before_the_session_is_up_arrive_whole(tmp_path: Path) -> N
     async def main() -> None:
         room = Room(tmp_path / "mic.wav", (0.0, ("Front_Center",)), (2.3, ("Rear_Left",)))
         async with Emulator(PARROT) as emulator:
-            emulator.faults.delay_setup(3.0)
+            emulator.faults.do("delay_setup", delay_s=3.0)
             with home(tmp_path, emulator, files(room.path, tmp_path / "spk.wav")) as house:
                 async with speaking(house) as speaker:
                     hears = await speaker.wait_event("capture_back")

@@ -146,7 +146,7 @@ def test_who_speaks_over_a_reply_silences_it(gain_db: float, rig: SoundRig, tmp_
     async def main() -> None:
         async with household(rig, tmp_path, gain_db=gain_db) as at_home:
             speaker = at_home.speaker
-            at_home.emulator.faults.audio_after_interrupted(25)
+            at_home.emulator.faults.do("audio_after_interrupted", chunks=25)
             await at_home.speak(breathless(*SENTENCE))
             await speaker.wait_event("turn")
             since = speaker.mark()

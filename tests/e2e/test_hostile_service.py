@@ -19,49 +19,59 @@ QUICK = EmulatorOptions(
 Strike = Callable[[Emulator], None]
 
 STRIKES: dict[str, Strike] = {
-    "malformed json": lambda e: e.faults.malformed_json(),
-    "unknown frame": lambda e: e.faults.unknown_frame(),
-    "unknown field": lambda e: e.faults.unknown_field(),
-    "error frame": lambda e: e.faults.error_frame(500),
-    "2 MiB frame": lambda e: e.faults.oversized_frame(),
-    "phantom interrupted": lambda e: e.faults.phantom_interrupted(),
-    "a list": lambda e: e.faults.send_raw("[]"),
-    "a number": lambda e: e.faults.send_raw("17"),
-    "null": lambda e: e.faults.send_raw("null"),
-    "empty": lambda e: e.faults.send_raw(""),
-    "deep": lambda e: e.faults.send_raw("[" * 100_000),
-    "wrong types": lambda e: e.faults.send_raw({"serverContent": {"modelTurn": [1, "x"]}}),
-    "bad base64": lambda e: e.faults.send_raw(
-        {
+    "malformed json": lambda e: e.faults.do("malformed_json"),
+    "unknown frame": lambda e: e.faults.do("unknown_frame"),
+    "unknown field": lambda e: e.faults.do("unknown_field"),
+    "error frame": lambda e: e.faults.do("error_frame", code=500),
+    "2 MiB frame": lambda e: e.faults.do("oversized_frame"),
+    "phantom interrupted": lambda e: e.faults.do("phantom_interrupted"),
+    "a list": lambda e: e.faults.do("send_raw", data="[]"),
+    "a number": lambda e: e.faults.do("send_raw", data="17"),
+    "null": lambda e: e.faults.do("send_raw", data="null"),
+    "empty": lambda e: e.faults.do("send_raw", data=""),
+    "deep": lambda e: e.faults.do("send_raw", data="[" * 100_000),
+    "wrong types": lambda e: e.faults.do(
+        "send_raw", data={"serverContent": {"modelTurn": [1, "x"]}}
+    ),
+    "bad base64": lambda e: e.faults.do(
+        "send_raw",
+        data={
             "serverContent": {
                 "modelTurn": {
                     "parts": [{"inlineData": {"mimeType": "audio/pcm;rate=24000", "data": "%%%"}}]
                 }
             }
-        }
+        },
     ),
-    "odd audio": lambda e: e.faults.send_raw(
-        {
+    "odd audio": lambda e: e.faults.do(
+        "send_raw",
+        data={
             "serverContent": {
                 "modelTurn": {
                     "parts": [{"inlineData": {"mimeType": "audio/pcm;rate=24000", "data": "AAA="}}]
                 }
             }
-        }
+        },
     ),
-    "strange goAway": lambda e: e.faults.send_raw({"goAway": {"timeLeft": "soon"}}),
-    "strange handle": lambda e: e.faults.send_raw(
-        {"sessionResumptionUpdate": {"newHandle": "x" * 100_000, "resumable": False}}
+    "strange goAway": lambda e: e.faults.do("send_raw", data={"goAway": {"timeLeft": "soon"}}),
+    "strange handle": lambda e: e.faults.do(
+        "send_raw",
+        data={"sessionResumptionUpdate": {"newHandle": "x" * 100_000, "resumable": False}},
     ),
-    "strange call": lambda e: e.faults.send_raw(
-        {"toolCall": {"functionCalls": [{"name": "rm -rf", "args": {"a": [None]}}]}}
+    "strange call": lambda e: e.faults.do(
+        "send_raw",
+        data={"toolCall": {"functionCalls": [{"name": "rm -rf", "args": {"a": [None]}}]}},
     ),
-    "stray cancellation": lambda e: e.faults.send_raw(
-        {"toolCallCancellation": {"ids": ["nobody", ""]}}
+    "stray cancellation": lambda e: e.faults.do(
+        "send_raw", data={"toolCallCancellation": {"ids": ["nobody", ""]}}
     ),
-    "usage nonsense": lambda e: e.faults.send_raw({"usageMetadata": {"promptTokenCount": -5}}),
-    "second setupComplete": lambda e: e.faults.send_raw({"setupComplete": {}}),
-    "close of nothing": lambda e: e.faults.send_raw({"serverContent": {"turnComplete": True}}),
+    "usage nonsense": lambda e: e.faults.do(
+        "send_raw", data={"usageMetadata": {"promptTokenCount": -5}}
+    ),
+    "second setupComplete": lambda e: e.faults.do("send_raw", data={"setupComplete": {}}),
+    "close of nothing": lambda e: e.faults.do(
+        "send_raw", data={"serverContent": {"turnComplete": True}}
+    ),
 }
 
 
@@ -71,7 +81,7 @@ def test_every_odd_frame_is_survived(tmp_path: Path) -> None:
     async def main() -> None:
         room = Room(tmp_path / "mic.wav")
         async with Emulator(QUICK) as emulator:
-            emulator.faults.duplicate_setup_complete(times=0)
+            emulator.faults.do("duplicate_setup_complete", times=0)
             with home(tmp_path, emulator, files(room.path, tmp_path / "spk.wav")) as house:
                 async with speaking(house) as speaker:
                     await speaker.wait_event("session_fresh")
@@ -97,8 +107,8 @@ def test_frames_fired_while_a_reply_plays_leave_the_reply_whole(tmp_path: Path) 
     async def main() -> None:
         room = Room(tmp_path / "mic.wav")
         async with Emulator(QUICK) as emulator:
-            emulator.faults.unknown_frame(on="reply 0.2 s")
-            emulator.faults.malformed_json(on="reply 0.4 s")
+            emulator.faults.do("unknown_frame", on="reply 0.2 s")
+            emulator.faults.do("malformed_json", on="reply 0.4 s")
             with home(tmp_path, emulator, files(room.path, tmp_path / "spk.wav")) as house:
                 async with speaking(house) as speaker:
                     await speaker.wait_event("session_fresh")

@@ -75,7 +75,7 @@ def test_sigterm_ends_it_in_time_and_a_restart_goes_on(
                         await speaker.control("say", text=LONG)
                         await speaker.wait_event("reply_started", since=since)
                     if moment == "frozen":
-                        emulator.faults.freeze()
+                        emulator.faults.do("freeze")
                     began_s = time.monotonic()
                     assert await speaker.stop() == 0
                     took_s = time.monotonic() - began_s
@@ -84,7 +84,7 @@ def test_sigterm_ends_it_in_time_and_a_restart_goes_on(
                 handle = handle_on_disk(house)
                 assert handle in handles_issued(emulator)
                 (session,) = emulator.store.sessions
-                emulator.faults.thaw()
+                emulator.faults.do("thaw")
                 async with speaking(house) as again:
                     resumed = await again.wait_event("resumed")
                     await ask(again)

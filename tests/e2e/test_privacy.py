@@ -37,8 +37,8 @@ def test_no_word_key_or_handle_is_in_any_log_or_status(tmp_path: Path) -> None:
                     await speaker.wait_event("turn", since=since)
                     await speaker.control("context.add", text=CONTEXT)
                     await speaker.control("instruct", text=INSTRUCTION)
-                    emulator.faults.malformed_json()
-                    emulator.faults.reset()
+                    emulator.faults.do("malformed_json")
+                    emulator.faults.do("reset")
                     await speaker.wait_event("resumed")
                     documents.append(json.dumps(await speaker.control("status")))
                 async with speaking(house) as again:

@@ -30,7 +30,7 @@ def test_unconsumed_messages_are_sent_again_and_complete_the_utterance(tmp_path:
         )
         vertex = {"live": {"backend": "vertex"}}
         async with Emulator(options) as emulator:
-            emulator.faults.reset(on="audio #2 1.5 s")
+            emulator.faults.do("reset", on="audio #2 1.5 s")
             config = merged(files(room.path, tmp_path / "spk.wav"), vertex)
             with home(tmp_path, emulator, config) as house:
                 async with speaking(house) as speaker:

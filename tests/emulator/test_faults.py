@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from live_emulator.faults import (
     ACTIONS,
     CONNECT_ACTIONS,
     MOMENTS,
+    PARAMETERS,
     Fault,
     FaultSchedule,
     Moment,
@@ -44,6 +46,37 @@ from tests.emulator.harness import Peer, blob, kinds, make_service, voice
 def test_triggers(text: str, trigger: Trigger) -> None:
     """A trigger names a moment, optionally which one and how far into it."""
     assert parse_trigger(text) == trigger
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "developer" / "emulator.md"
+
+
+def test_the_page_has_every_fault_with_its_parameters() -> None:
+    """The table of docs/developer/emulator.md, row by row; a row may hold several."""
+    page = PAGE.read_text(encoding="utf-8")
+    table = page.partition("| fault | parameters |")[2].partition("\n\n")[0]
+    found: set[str] = set()
+    for names, params in re.findall(r"^\| (`.*?) \| (.*?) ?\|", table, re.MULTILINE):
+        row = set(re.findall(r"`(\w+)`", names))
+        assert set(re.findall(r"`(\w+)`", params)) == {
+            name for action in row for name in PARAMETERS.get(action, ())
+        }, names
+        found |= row
+    assert found == ACTIONS.keys()
+    assert PARAMETERS.keys() <= ACTIONS.keys()
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ({"do": "close", "cod": 1011}, "takes code, reason; cod means nothing"),
+        ({"do": "reset", "delay_s": 1}, "takes no parameters; delay_s means nothing"),
+    ],
+)
+def test_a_parameter_that_means_nothing_is_refused(table: dict[str, Any], words: str) -> None:
+    """A misspelt one would strike with the default, and nobody would see why."""
+    with pytest.raises(ValueError, match=words):
+        make_fault(table)
 
 
 @pytest.mark.parametrize("text", ["", "nonsense", "setup #x", "setup 3 s", "reply #", "1 s"])

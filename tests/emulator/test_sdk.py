@@ -151,7 +151,7 @@ def test_every_close_surfaces_in_the_sdk() -> None:
         async with emulator() as server:
             client = sdk(server)
             async with client.aio.live.connect(model="gemini-3.8-live", config=config()) as session:
-                server.faults.go_away(2.0)
+                server.faults.do("go_away", time_left_s=2.0)
                 seen: list[types.LiveServerMessage] = []
                 with pytest.raises(errors.APIError) as caught:
                     await collect(session, seen)
@@ -248,7 +248,7 @@ def test_an_unknown_frame_breaks_the_sdk_as_it_does_in_the_field() -> None:
         async with emulator() as server:
             client = sdk(server)
             async with client.aio.live.connect(model="gemini-3.8-live", config=config()) as session:
-                server.faults.unknown_frame()
+                server.faults.do("unknown_frame")
                 with pytest.raises(TypeError):
                     await turn(session)
 
@@ -262,7 +262,7 @@ def test_an_oversized_frame_ends_the_sdk_s_connection() -> None:
         async with emulator() as server:
             client = sdk(server)
             async with client.aio.live.connect(model="gemini-3.8-live", config=config()) as session:
-                server.faults.oversized_frame()
+                server.faults.do("oversized_frame")
                 with pytest.raises(errors.APIError) as caught:
                     await turn(session)
                 assert caught.value.code == 1006

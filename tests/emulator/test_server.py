@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import json
 import ssl
 import sys
@@ -22,7 +21,7 @@ from websockets.exceptions import (
 
 from live_emulator import Emulator, EmulatorOptions, load_scenario
 from live_emulator.control import ControlClient, ControlError
-from live_emulator.faults import ACTIONS, CONNECT_ACTIONS, make_fault
+from live_emulator.faults import ACTIONS, CONNECT_ACTIONS, PARAMETERS, make_fault
 from tests.emulator.clients import DEVELOPER, VERTEX, emulator, raw, run
 from tests.emulator.harness import handles, kinds, said, voice
 
@@ -73,7 +72,7 @@ def test_refused_handshakes(status: int) -> None:
 
     async def main() -> None:
         async with emulator() as server:
-            server.faults.refuse_http(status)
+            server.faults.do("refuse_http", status=status)
             with pytest.raises(InvalidStatus) as caught:
                 async with raw(server):
                     pass
@@ -133,11 +132,11 @@ def test_bad_certificates(kind: str, part: str) -> None:
 
     async def main() -> None:
         async with emulator() as server:
-            server.faults.certificate(kind)
+            server.faults.do("certificate", kind=kind)
             with pytest.raises(ssl.SSLCertVerificationError, match=part):
                 async with raw(server):
                     pass
-            server.faults.certificate("valid")
+            server.faults.do("certificate", kind="valid")
             async with raw(server) as client:
                 await client.setup()
 
@@ -169,7 +168,7 @@ def test_close_codes_reach_the_client() -> None:
             for code in (1000, 1001, 1007, 1008, 1011, 1012, 1013):
                 async with raw(server) as client:
                     await client.setup()
-                    server.faults.close(code, "x" * 200)
+                    server.faults.do("close", code=code, reason="x" * 200)
                     with pytest.raises(ConnectionClosed) as caught:
                         await client.receive()
                     assert caught.value.rcvd is not None
@@ -190,8 +189,8 @@ def test_faults_at_connect_strike_the_next_connection() -> None:
 
     async def main() -> None:
         async with emulator() as server:
-            server.faults.reset(on="connect")
-            server.faults.close(1013, on="connect #2")
+            server.faults.do("reset", on="connect")
+            server.faults.do("close", code=1013, on="connect #2")
             for _ in range(2):
                 with pytest.raises((ConnectionClosed, InvalidMessage)):
                     async with raw(server) as client:
@@ -208,14 +207,14 @@ def test_a_frozen_connection_neither_reads_nor_writes_until_thawed() -> None:
     async def main() -> None:
         async with emulator() as server, raw(server) as client:
             await client.setup()
-            server.faults.freeze()
+            server.faults.do("freeze")
             await client.say(voice(0.2))
             pong = await client.ws.ping()
             received = asyncio.ensure_future(client.receive())
             done, _ = await asyncio.wait([received, asyncio.ensure_future(pong)], timeout=0.3)
             assert not done
             assert server.record.select("activityEnd") == []
-            server.faults.thaw()
+            server.faults.do("thaw")
             await pong
             await received
             await client.until("turnComplete")
@@ -229,8 +228,8 @@ def test_a_frozen_connection_can_be_reset() -> None:
     async def main() -> None:
         async with emulator() as server, raw(server) as client:
             await client.setup()
-            server.faults.freeze()
-            server.faults.reset()
+            server.faults.do("freeze")
+            server.faults.do("reset")
             with pytest.raises(ConnectionClosed):
                 await client.receive()
             await server.record.wait_for("closed")
@@ -243,11 +242,11 @@ def test_mute_setup_and_mute_handshake() -> None:
 
     async def main() -> None:
         async with emulator() as server:
-            server.faults.silent_setup()
+            server.faults.do("silent_setup")
             async with raw(server) as client:
                 with pytest.raises(TimeoutError):
                     await asyncio.wait_for(client.setup(), 0.3)
-            server.faults.silent_http()
+            server.faults.do("silent_http")
             with pytest.raises(TimeoutError):
                 async with raw(server, open_timeout=0.3):
                     pass
@@ -262,14 +261,14 @@ def test_the_port_can_be_closed_and_opened_again() -> None:
     async def main() -> None:
         async with emulator() as server, raw(server) as client:
             await client.setup()
-            server.faults.refuse_tcp()
+            server.faults.do("refuse_tcp")
             with pytest.raises(ConnectionRefusedError):
                 async with raw(server):
                     pass
             await client.say(voice(0.1))
             await client.until("turnComplete")
             seq = server.record.last_seq
-            server.faults.accept_tcp()
+            server.faults.do("accept_tcp")
             await server.record.wait_for("listening", since=seq)
             async with raw(server) as second:
                 await second.setup()
@@ -297,12 +296,12 @@ def test_handles_survive_connections_and_faults() -> None:
                     assert caught.value.rcvd is not None
                     assert caught.value.rcvd.code == 1011
             seq = server.record.last_seq
-            server.faults.poison_handles("reject_1007")
+            server.faults.do("poison_handles", mode="reject_1007")
             async with raw(server) as client:
                 with pytest.raises(ConnectionClosed, match="Invalid session handle"):
                     await client.setup(**resume)
-            server.faults.heal_handles()
-            server.faults.expire_handles()
+            server.faults.do("heal_handles")
+            server.faults.do("expire_handles")
             async with raw(server) as client:
                 with pytest.raises(ConnectionClosed, match="session not found"):
                     await client.setup(**resume)
@@ -353,13 +352,13 @@ def test_a_flood_goes_on_until_it_is_over() -> None:
     async def main() -> None:
         async with emulator() as server, raw(server) as client:
             await client.setup()
-            server.faults.flood('{"n": {n}}', count=450)
-            server.faults.send_bytes("82027b7d", count=3)
+            server.faults.do("flood", data='{"n": {n}}', count=450)
+            server.faults.do("send_bytes", hex="82027b7d", count=3)
             seen = [await client.receive() for _ in range(453)]
             numbers = [frame["n"] for frame in seen if frame]
             assert numbers == list(range(1, 451))
-            server.faults.deafen()
-            server.faults.flood("{}")
+            server.faults.do("deafen")
+            server.faults.do("flood", count=0, data="{}")
             for _ in range(1000):
                 assert await client.receive() == {}
 
@@ -371,13 +370,13 @@ def test_a_handshake_is_answered_by_whatever_is_given() -> None:
 
     async def main() -> None:
         async with emulator() as server:
-            server.faults.raw_http("HTTP/1.1 418 Teapot\r\nContent-Length: 0\r\n\r\n")
+            server.faults.do("raw_http", data="HTTP/1.1 418 Teapot\r\nContent-Length: 0\r\n\r\n")
             with pytest.raises(InvalidStatus) as caught:
                 async with raw(server):
                     pass
             assert caught.value.response.status_code == 418
-            server.faults.raw_http("X", count=0, on="connect #2")
-            server.faults.raw_http("HTTP/1.1\r\n", drip_s=0.001, on="connect #3")
+            server.faults.do("raw_http", data="X", count=0, on="connect #2")
+            server.faults.do("raw_http", data="HTTP/1.1\r\n", drip_s=0.001, on="connect #3")
             for _ in range(2):
                 with pytest.raises(WebSocketException):
                     async with raw(server):
@@ -438,19 +437,18 @@ def test_a_lone_surrogate_comes_back_harmless() -> None:
     run(main())
 
 
-def test_every_fault_has_its_method() -> None:
-    """The methods of Faults and the table of actions are the same list."""
+def test_every_fault_can_be_asked_for_and_forgotten() -> None:
+    """Each with the parameters of its row, from a program as from a table."""
 
     async def main() -> None:
         async with emulator() as server:
+            values = {"mode": "mute", "kind": "expired", "hex": "00", "data": "{}"}
             for action in ACTIONS:
-                method = getattr(server.faults, action)
-                texts = dict.fromkeys(("send_raw", "flood", "raw_http"), "{}")
-                given: dict[str, Any] = {"delay_setup": 1.0, "send_bytes": "00", **texts}
-                method = functools.partial(method, *([given[action]] if action in given else []))
-                late = CONNECT_ACTIONS | {"silent_setup", "delay_setup"}
-                method(**({} if action in late else {"at": 3600}))
-            server.faults.quota()
+                params = {name: values.get(name, 1) for name in PARAMETERS.get(action, ())}
+                early = CONNECT_ACTIONS | {"silent_setup", "delay_setup"}
+                when = {} if action in early else {"at": 3600}
+                server.faults.do(action, **params, **when)
+            server.faults.do("quota")
             server.faults.clear()
             assert len(server.schedule) == 0
 

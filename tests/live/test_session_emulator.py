@@ -909,11 +909,11 @@ async def test_what_destroys_is_done_after_an_answer_and_not_before(
         await device.event(e.ConfirmationAsked)
         for connection in (1, 2):
             seen = server.record.last_seq
-            server.faults.send_raw(again)
+            server.faults.do("send_raw", data=again)
             answer = await server.record.wait_for("toolResponse", since=seen)
             assert "needs_confirmation" in str(answer.message)
             if connection == 1:
-                server.faults.reset()
+                server.faults.do("reset")
                 await device.connected(2)
         assert not ran
         assert not device.told(e.Confirmed)
