@@ -27,6 +27,7 @@ from typing import Any
 from agentd import events as e
 from agentd.audio.devices import CaptureDevice, PlaybackDevice
 from agentd.audio.echo.policy import ECHO_DOCUMENT, measured_attenuation_db
+from agentd.calling import Calling
 from agentd.clock import Clock, SystemClock
 from agentd.config.files import Loaded, load
 from agentd.config.settings import Audio, Settings
@@ -202,6 +203,8 @@ class Daemon:
         add("sounds", self._make_sounder(settings))
         add("ringer", self.ringer)
         add("button", self._make_touch(settings))
+        calling = Calling(settings, session=self.session, sound=self.sound, ringer=self.ringer)
+        add("attention", calling)
         add("switch", self._switch)
         add("network", NetworkWatch(settings, self._make_monitor, self._startup.settled))
         add("turns", TurnCounter())
@@ -278,6 +281,7 @@ class Daemon:
         if not isinstance(value, e.TranscriptText):
             self.sound.current.player.hear(value)
             return
+        self.sound.hear_text(value)
         self._control.watchers.on_transcript(value)
         if self._parts.on_transcript:
             self._parts.on_transcript(value)

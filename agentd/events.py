@@ -259,6 +259,77 @@ class UtteranceHeard(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WakeWord(Event):
+    """A wake word was heard; `stops` says that it ends what plays instead of opening the gate."""
+
+    name = "wake"
+    template = "{word} heard (score {score:.2f}, cut-off {cutoff:.2f})"
+    word: str
+    score: float
+    cutoff: float
+    stops: bool = False
+    tone: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WakeNearMiss(Event):
+    """Something sounded nearly like a wake word."""
+
+    name = "wake_near_miss"
+    level = logging.DEBUG
+    template = "nearly {word}: score {score:.2f}, cut-off {cutoff:.2f}"
+    word: str
+    score: float
+    cutoff: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WakeReady(Event):
+    """Wake words are listened for."""
+
+    name = "wake_ready"
+    template = "listening for {words}"
+    words: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WakeModelRefused(Event):
+    """A wake word's model cannot be used; the others go on."""
+
+    name = "wake_model_refused"
+    level = logging.ERROR
+    template = "{file}: {key}: {problem}. {remedy}"
+    file: str
+    key: str
+    problem: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WakeUnavailable(Event):
+    """No wake word can be listened for; the gate stays shut."""
+
+    name = "wake_unavailable"
+    level = logging.ERROR
+    template = "no wake word can be heard: {cause}; {instead}. {remedy}"
+    cause: str
+    instead: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttentionChanged(Event):
+    """Who may open the gate has changed, and for how long if that is known (else 0)."""
+
+    name = "attention"
+    level = logging.DEBUG
+    template = "attention: {stance} ({reason})"
+    stance: str
+    reason: str
+    for_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UplinkOpened(Event):
     """Audio begins to leave the device. Emitted before its first byte is sent."""
 

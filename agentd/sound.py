@@ -1,31 +1,33 @@
 """Microphone, echo canceller, gate and speaker as one.
 
     Microphone ──► EchoCanceller ──► Listener ──► speech
-                        ▲
-    Player ── far end ──┘
+                        ▲               ▲
+    Player ── far end ──┘           Attention ◄── replies, sounds, button, words, mute
 
-A reload of `[audio]` or `[vad]` replaces all of it: `SoundStage` holds the one that runs.
+A reload of `[audio]`, `[vad]` or `[attention]` replaces all of it: `SoundStage` holds the one that
+runs.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from agentd.audio import formats
 from agentd.audio.capture import CaptureStats, Microphone
 from agentd.audio.devices import CaptureDevice, PlaybackDevice
 from agentd.audio.echo import policy as echo
 from agentd.audio.echo.canceller import EchoCanceller, EchoStats
-from agentd.audio.echo.half_duplex import HalfDuplex
 from agentd.audio.echo.policy import EchoMode, EchoStatus
 from agentd.audio.opening import open_devices
 from agentd.audio.playback import PlaybackStats, Player
 from agentd.clock import Clock
 from agentd.config.settings import Audio, Settings
 from agentd.events import (
+    AttentionChanged,
     CaptureLost,
+    ConfirmationAsked,
     DetectorMissing,
     EchoHandled,
     EchoUncancelled,
@@ -35,11 +37,25 @@ from agentd.events import (
     PlaybackMark,
     ReplyDrained,
     ReplyStarted,
+    Speaker,
     Speech,
+    TranscriptText,
+    WakeModelRefused,
+    WakeNearMiss,
+    WakeReady,
+    WakeUnavailable,
+    WakeWord,
 )
 from agentd.service.watchdog import Evidence
 from agentd.stage import Slot, Stage, rounded
+from agentd.vad.attention import Attention, Manner, Mode, View
+from agentd.vad.cascade import AGGRESSIVENESS
+from agentd.vad.courtesy import Courtesy
+from agentd.vad.equip import Equipment, equip
 from agentd.vad.listener import Listener
+from agentd.vad.sparks import Sparks
+from agentd.vad.spotter import Heard, Spotter
+from agentd.vad.webrtc import WebrtcModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +68,26 @@ class Outlets:
 
 
 def is_half_duplex(settings: Audio) -> bool:
-    """Say whether the gate must be shut while the speaker plays, as far as can be said at rest."""
+    """Return whether the gate must be shut while the speaker plays, as far as is known at rest."""
     return echo.choose(settings, installed=echo.is_installed()).mode is EchoMode.HALF_DUPLEX
+
+
+def manner_of(settings: Settings, *, half_duplex: bool) -> Manner:
+    """Return how the device is to attend."""
+    wanted = settings.attention
+    mode = Mode.OPEN
+    if wanted.mode == "wake-word":
+        mode = Mode.WAKE_WORD
+    elif settings.gpio.button_mode == "push-to-talk":
+        mode = Mode.PUSH_TO_TALK
+    return Manner(
+        mode=mode,
+        listen_s=wanted.listen_s,
+        follow_up_s=wanted.follow_up_s,
+        only_questions=wanted.follow_up_after == "question",
+        half_duplex=half_duplex,
+        tail_s=settings.audio.half_duplex_tail_ms / 1000,
+    )
 
 
 class Sound:
@@ -70,6 +104,7 @@ class Sound:
         installed: Callable[[], bool] = echo.is_installed,
         load: Callable[[Audio], EchoCanceller] = echo.load,
         settled: Callable[[], Awaitable[object]] | None = None,
+        find_words: Callable[[], Equipment] | None = None,
     ) -> None:
         """Prepare; `attenuation_db` is what `agentd doctor` has measured of the echo.
 
@@ -85,15 +120,25 @@ class Sound:
             settings.audio, installed=installed(), attenuation_db=attenuation_db
         )
         self._canceller: EchoCanceller | None = None
+        self._wanted = settings.attention
+        self._find_words = find_words or (lambda: equip(settings.attention))
         # Until the canceller is there the gate is shut during replies.
-        self._half_duplex = self._plan.mode is not EchoMode.OPEN
-        self._tail_s = settings.audio.half_duplex_tail_ms / 1000
-        self._shutter = HalfDuplex()
+        attention = Attention(manner_of(settings, half_duplex=self._plan.mode is not EchoMode.OPEN))
+        self._shown: View | None = None
+        self._last_word: dict[str, object] | None = None
+        self._courtesy = Courtesy()
+        self.spotter: Spotter | None = None
+        if attention.manner.mode is Mode.WAKE_WORD:
+            sentry = WebrtcModel(AGGRESSIVENESS)
+            self.spotter = Spotter(Sparks(sentry, settings.vad.level_floor_dbfs))
         self._listener = Listener(
             settings.vad,
             emit=outlets.emit,
             on_speech=outlets.on_speech,
-            push_to_talk=settings.gpio.button_mode == "push-to-talk",
+            attention=attention,
+            spotter=self.spotter,
+            on_heard=self._heard,
+            keep_word=settings.attention.keep_word,
         )
         self._microphone = Microphone(
             settings.audio,
@@ -116,6 +161,8 @@ class Sound:
             tasks.create_task(self._microphone.run(), name="microphone")
             tasks.create_task(self.player.run(), name="speaker")
             tasks.create_task(self._prepare(), name="echo")
+            if self.spotter is not None:
+                tasks.create_task(self._equip(self.spotter), name="wake words")
 
     async def _prepare(self) -> None:
         """Load what may be slow or missing, beside devices that work already; say what was found.
@@ -145,51 +192,135 @@ class Sound:
     def _cancel_with(self, canceller: EchoCanceller) -> None:
         self._canceller = canceller
         self.player.tell_far_end(canceller.played, canceller.torn)
-        self._half_duplex = False
-        self._set_shutter(HalfDuplex())
+        attention = self.attention
+        self._attend(replace(attention, manner=replace(attention.manner, half_duplex=False)))
+
+    async def _equip(self, spotter: Spotter) -> None:
+        """Load the words; without one the gate stays shut, or the button alone opens it."""
+        found = await asyncio.to_thread(self._find_words)
+        for problem in found.problems:
+            shown = f"{problem.key} = {problem.value}" if problem.value else problem.key
+            self._emit(
+                WakeModelRefused(
+                    file=problem.file, key=shown, problem=problem.problem, remedy=problem.remedy
+                )
+            )
+        if found.extract is not None:
+            spotter.equip(found.extract, found.ears)
+            self._emit(WakeReady(words=", ".join(ear.word.name for ear in found.ears)))
+            return
+        deaf = self._wanted.without_words == "deaf"
+        instead = "nothing opens the gate" if deaf else "only the button opens the gate"
+        self._emit(WakeUnavailable(cause=found.cause, instead=instead, remedy=found.remedy))
+        if deaf:
+            manner = replace(self.attention.manner, mode=Mode.DEAF)
+            self._attend(self.attention.behaving(manner))
 
     def _hear(self, frame: Frame) -> None:
         self._listener.hear(self._canceller.clean(frame) if self._canceller else frame)
+        self._show_attention()
+
+    def _heard(self, heard: Heard) -> None:
+        word = heard.word
+        if heard.is_near:
+            self._emit(WakeNearMiss(word=word.name, score=heard.score, cutoff=word.cutoff))
+            return
+        self._last_word = {"word": word.name, "score": round(heard.score, 3)}
+        self._emit(
+            WakeWord(
+                word=word.name,
+                score=heard.score,
+                cutoff=word.cutoff,
+                stops=word.stops,
+                tone=self._wanted.ready_tone,
+            )
+        )
+        if word.stops:
+            self._attend(self.attention.stopped())
+
+    def hear_text(self, text: TranscriptText) -> None:
+        """Take a piece of the transcript: who thanks is done, who is asked may answer."""
+        self._courtesy = self._courtesy.after(text)
+        if text.speaker is Speaker.USER:
+            if self._courtesy.is_thanks:
+                self._attend(self.attention.thanks())
+        else:
+            self._attend(self.attention.answer(asks=self._courtesy.is_question))
+
+    @property
+    def attention(self) -> Attention:
+        """Return who may open the gate."""
+        return self._listener.attention
+
+    @property
+    def view(self) -> View:
+        """Return how the device attends now."""
+        return self.attention.at(self._clock.monotonic())
+
+    def attention_status(self) -> dict[str, object]:
+        """Return the `attention` part of the status."""
+        now = self._clock.monotonic()
+        view, spotter = self.attention.at(now), self.spotter
+        return {
+            "mode": self.attention.manner.mode.value,
+            "stance": view.stance.value,
+            "reason": view.reason,
+            "until_in_s": None if view.until_s is None else round(max(0.0, view.until_s - now), 1),
+            "words": {word.name: word.cutoff for word in spotter.words} if spotter else {},
+            "heard": spotter.heard if spotter else 0,
+            "last": self._last_word,
+            "near_misses": list(spotter.near_misses) if spotter else [],
+        }
+
+    def _attend(self, attention: Attention) -> None:
+        self._listener.attend(attention)
+        self._show_attention()
+
+    def _show_attention(self) -> None:
+        """Announce how the device attends, when that has changed."""
+        now = self._clock.monotonic()
+        view = self.attention.at(now)
+        if view != self._shown:
+            self._shown = view
+            for_s = 0.0 if view.until_s is None else max(0.0, view.until_s - now)
+            self._emit(AttentionChanged(stance=view.stance.value, reason=view.reason, for_s=for_s))
 
     def on_event(self, event: Event) -> None:
-        """Keep the half-duplex shutter: shut while a reply is heard, and for a tail after it."""
+        """Keep attention: shut or heard while a reply plays, and open for a while after it."""
+        now = self._clock.monotonic()
         if isinstance(event, CaptureLost):
             self._listener.cut()
-        if not self._half_duplex:
-            return
-        now = self._clock.monotonic()
-        if isinstance(event, ReplyStarted):
-            self._set_shutter(self._shutter.reply_began(event.turn))
+        elif isinstance(event, ReplyStarted):
+            self._attend(self.attention.reply_began(event.turn))
         elif isinstance(event, ReplyDrained):
-            self._set_shutter(self._shutter.reply_ended(event.turn, now, self._tail_s))
+            heard = event.heard_ms > 0
+            self._attend(self.attention.reply_ended(event.turn, now, heard=heard))
+        elif isinstance(event, ConfirmationAsked):
+            self._attend(self.attention.confirmation_asked(now, event.within_s))
 
     def play(self, pcm: bytes) -> None:
         """Play an earcon (int16 mono 24 kHz); half duplex: unheard by the gate."""
-        if self._half_duplex:
-            length_s = len(pcm) / formats.SAMPLE_BYTES / formats.PLAYBACK_RATE_HZ
-            now = self._clock.monotonic()
-            self._set_shutter(self._shutter.sounded(now, length_s, self._tail_s))
+        length_s = len(pcm) / formats.SAMPLE_BYTES / formats.PLAYBACK_RATE_HZ
+        self._attend(self.attention.sounded(self._clock.monotonic(), length_s))
         self.player.sound(pcm)
 
     def hush(self) -> None:
         """Stop earcons and alarms; a reply goes on."""
         self.player.hush()
-        self._set_shutter(self._shutter.hushed(self._clock.monotonic(), self._tail_s))
+        self._attend(self.attention.hushed(self._clock.monotonic()))
 
-    def _set_shutter(self, shutter: HalfDuplex) -> None:
-        self._shutter = shutter
-        if shutter.is_shut(self._clock.monotonic()):
-            self._listener.shut()
-        if shutter.reply is None:
-            self._listener.unshut(shutter.until_s)
+    def call(self) -> None:
+        """Listen without the word: the button was pressed."""
+        self._listener.call("button")
+        self._show_attention()
 
     def hold(self) -> None:
         """Push to talk: from here on everything is one utterance, whatever else plays."""
-        self._listener.hold()
+        self._attend(self.attention.hold(True))
 
     def release(self) -> None:
         """End what `hold` began."""
-        self._listener.release()
+        self._attend(self.attention.hold(False))
 
     def cut(self) -> None:
         """End an open utterance now."""
@@ -199,10 +330,12 @@ class Sound:
         """Mute: nothing more is heard; the device is closed."""
         self._microphone.pause()
         self._listener.cut()
+        self._attend(self.attention.mute(True))
 
     def open_microphone(self) -> None:
         """Unmute."""
         self._microphone.resume()
+        self._attend(self.attention.mute(False))
 
     @property
     def capture(self) -> CaptureStats:
@@ -286,6 +419,18 @@ class SoundStage(Stage):
         """Push to talk: from here on everything is one utterance, whatever else plays."""
         self.current.hold()
 
+    def call(self) -> None:
+        """Listen without the word: the button was pressed."""
+        self.current.call()
+
+    def hear_text(self, text: TranscriptText) -> None:
+        """Take a piece of the transcript."""
+        self.current.hear_text(text)
+
+    def attention_status(self) -> dict[str, object]:
+        """Return the `attention` part of the status."""
+        return self.current.attention_status()
+
     def release(self) -> None:
         """End what `hold` began."""
         self.current.release()
@@ -317,4 +462,4 @@ def audio_status(
 
 
 def _concerns_sound(settings: Settings) -> tuple[object, ...]:
-    return settings.audio, settings.vad, settings.gpio.button_mode
+    return settings.audio, settings.vad, settings.attention, settings.gpio.button_mode

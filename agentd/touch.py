@@ -71,13 +71,17 @@ def actions(
         session.cancel_reply(BY)
         sound.hold()
 
+    def talk() -> None:
+        session.wake()
+        sound.call()
+
     return {
         ButtonAction.STOP_REPLY: lambda: session.cancel_reply(BY),
         ButtonAction.MUTE: lambda: mute.ask(True, by=BY),
         ButtonAction.UNMUTE: lambda: mute.ask(False, by=BY),
         ButtonAction.SILENCE: lambda: ringer.silence(BY),
         ButtonAction.CONFIRM: session.confirm,
-        ButtonAction.TALK: session.wake,
+        ButtonAction.TALK: talk,
         ButtonAction.TALK_BEGIN: talk_begins,
         ButtonAction.TALK_END: sound.release,
     }

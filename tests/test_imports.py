@@ -30,7 +30,7 @@ LAYERS = (
     ("live",),
     ("device",),
     ("tools", "sound"),
-    ("network", "stages", "status", "methods", "touch"),
+    ("network", "stages", "status", "methods", "touch", "calling"),
     ("daemon",),
     ("doctor",),
     ("cli",),

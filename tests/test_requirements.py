@@ -197,7 +197,7 @@ def test_every_program_that_is_run_comes_with_a_listed_package(kind: str) -> Non
 @pytest.mark.parametrize(
     ("kind", "lock", "optional"),
     [
-        ("checkout", "runtime.lock", ("aec", "vad")),
+        ("checkout", "runtime.lock", ("aec", "vad", "wake")),
         ("package", "device.lock", ("demo", "aec")),
     ],
 )

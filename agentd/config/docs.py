@@ -9,7 +9,7 @@ from itertools import groupby
 from pydantic.fields import FieldInfo
 
 from agentd.config.fields import describe_range, find_section, walk_fields
-from agentd.config.settings import Settings
+from agentd.config.settings import Section, Settings
 from agentd.text import json_text
 
 INTRODUCTION = """\
@@ -124,6 +124,11 @@ def _toml_value(value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, str):
         return _toml_text(value)
+    if isinstance(value, Section):
+        value = {k: v for k, v in value.model_dump().items() if v is not None}
+    if isinstance(value, dict):
+        pairs = ", ".join(f"{_toml_text(k)} = {_toml_value(v)}" for k, v in value.items())
+        return f"{{ {pairs} }}" if pairs else "{}"
     if isinstance(value, tuple):
         return "[" + ", ".join(_toml_value(item) for item in value) + "]"
     return str(value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from pydantic import create_model
 from pydantic.fields import FieldInfo
@@ -14,11 +14,17 @@ from agentd.config.settings import Section, Settings
 def find_section(path: Iterable[str]) -> type[Section] | None:
     """Return the table at `path`, or None."""
     section: type[Section] = Settings
-    for part in path:
+    parts = iter(path)
+    for part in parts:
         field = section.model_fields.get(part)
-        if field is None or not _is_section(field.annotation):
+        if field is None:
             return None
-        section = field.annotation  # type: ignore[assignment]
+        found = _section_of(field.annotation)
+        if found is None:
+            return None
+        if found is not field.annotation and next(parts, None) is None:
+            return None  # the table of tables itself
+        section = found
     return section
 
 
@@ -52,6 +58,12 @@ def describe_range(field: FieldInfo) -> str:
     return text + "; may be left out" if len(branches) < len(schema.get("anyOf", "1")) else text
 
 
+def _section_of(annotation: object) -> type[Section] | None:
+    """Return the table that `annotation` is, or of which it is a table by name."""
+    named = get_args(annotation)[1] if get_origin(annotation) is dict else annotation
+    return named if isinstance(named, type) and issubclass(named, Section) else None
+
+
 def _is_section(annotation: object) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, Section)
 
@@ -63,14 +75,23 @@ def _schema_of(field: FieldInfo) -> dict[str, Any]:
     return schema
 
 
+_KINDS = {"boolean": "true or false", "object": "tables by name"}
+
+
+def _describe_list(schema: Mapping[str, Any]) -> str:
+    if "prefixItems" in schema:
+        return f"a list of {schema['maxItems']} pin numbers"
+    return f"a list of {schema['minItems']} to {schema['maxItems']} names"
+
+
 def _describe(schema: Mapping[str, Any]) -> str:
     if "const" in schema or "enum" in schema:
         return " or ".join(f'"{v}"' for v in schema.get("enum", [schema.get("const")]))
     kind = schema.get("type")
     if kind == "array":
-        return f"a list of {schema.get('maxItems', 'some')} pin numbers"
-    if kind == "boolean":
-        return "true or false"
+        return _describe_list(schema)
+    if kind in _KINDS:
+        return _KINDS[kind]
     if kind == "string":
         longest = schema.get("maxLength")
         return f"text up to {longest} characters" if longest else "text"

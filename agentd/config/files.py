@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from agentd.config.fields import describe_range, find_field, find_section, walk_fields
-from agentd.config.settings import Audio, GpioPins, Settings, context_window_tokens
+from agentd.config.settings import Attention, Audio, GpioPins, Settings, context_window_tokens
 from agentd.errors import ConfigError, ConfigProblem
 from agentd.named_files import FileRefused, read_toml
 from agentd.net.way import address_trouble
@@ -256,6 +256,33 @@ def _cross_checks(
             'Set gpio.button to its pin, or tools.confirm to "voice"',
         )
     yield from _path_problems(settings.audio, problem)
+    yield from _attention_problems(settings.attention, problem)
+
+
+def _attention_problems(attention: Attention, problem: Any) -> Iterator[ConfigProblem]:
+    """Check that the words and what is said about them belong together."""
+    words = attention.words
+    if len(set(words)) < len(words):
+        yield problem("attention.words", words, "names a word twice", "Keep one of them")
+    for name in attention.word:
+        if name not in words:
+            yield problem(
+                f"attention.word.{name}",
+                name,
+                "is no word that is listened for",
+                f"Allowed: {', '.join(words)}; or add it to attention.words",
+            )
+    if all(name in attention.word and attention.word[name].stops for name in words):
+        yield problem(
+            "attention.words", words, "has no word that opens the gate", "Add one without stops"
+        )
+    if not attention.models.startswith("/") or "\0" in attention.models:
+        yield problem(
+            "attention.models",
+            attention.models,
+            "needs an absolute path",
+            "Such as /etc/agentd/wake",
+        )
 
 
 def _path_problems(audio: Audio, problem: Any) -> Iterator[ConfigProblem]:

@@ -94,8 +94,13 @@ class Live(Section):
         examples=[2.0],
         description="how long a resumption handle is tried; default 2 (developer), 24 (vertex)",
     )
-    idle_release_min: Real = Field(
-        0.0, ge=0.0, le=1440.0, description="close after this much quiet, 0 = never; speech reopens"
+    idle_release_min: Real | None = Field(
+        None,
+        ge=0.0,
+        le=1440.0,
+        examples=[5.0],
+        description="close after this much quiet, 0 = never; speech reopens; "
+        "default 0, or 5 with attention.mode = wake-word",
     )
     connect_timeout_s: Real = Field(10.0, ge=1.0, le=120.0, description="TLS and handshake")
     setup_timeout_s: Real = Field(10.0, ge=1.0, le=120.0, description="until setupComplete")
@@ -178,6 +183,76 @@ class Vad(Section):
     level_floor_dbfs: Real = Field(
         -60.0, ge=-96.0, le=-10.0, description="quieter frames are never speech"
     )
+
+
+class Word(Section):
+    """One wake word: how readily it is heard, and who answers to it."""
+
+    sensitivity: Literal["low", "medium", "high"] | None = Field(
+        None, description="how readily it is heard; default attention.sensitivity"
+    )
+    threshold: Real | None = Field(
+        None, ge=0.05, le=0.995, description="score that counts, in place of a sensitivity"
+    )
+    stops: bool = Field(
+        False, description="it ends a reply, timer or alarm and does not open the gate"
+    )
+    voice: str | None = Field(
+        None, min_length=1, max_length=64, description="prebuilt voice that answers"
+    )
+    language: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$",
+        description="BCP 47 tag of the language spoken",
+    )
+    system_instruction: Annotated[str, Field(max_length=65_536)] | None = Field(
+        None, description="who answers"
+    )
+
+
+WordName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+
+
+class Attention(Section):
+    """Who may open the gate: everybody, or whoever says the word.
+
+    `[attention.word.NAME]` tables take `sensitivity`, `threshold`, `stops`, `voice`, `language` and
+    `system_instruction` for one word.
+    """
+
+    mode: Literal["open", "wake-word"] = Field(
+        "open",
+        description="open: whatever is said is sent; wake-word: nothing is sent before the word, "
+        "the button, or in the time after a reply",
+    )
+    words: Annotated[tuple[WordName, ...], Field(strict=False)] = Field(
+        ("okay_nabu",),
+        min_length=1,
+        max_length=8,
+        description="names of models, bundled or your own; `agentd wake list` shows them",
+    )
+    sensitivity: Literal["low", "medium", "high"] = Field(
+        "medium", description="how readily words are heard: fewer misses, or fewer false alarms"
+    )
+    listen_s: Real = Field(
+        6.0, ge=2.0, le=30.0, description="how long a command is waited for after the word"
+    )
+    follow_up_s: Real = Field(
+        8.0, ge=0.0, le=60.0, description="no word is needed this long after a reply; 0 = always"
+    )
+    follow_up_after: Literal["reply", "question"] = Field(
+        "reply", description="which replies are followed up: all, or those that ask something"
+    )
+    keep_word: bool = Field(False, description="send the word as well, not only what follows it")
+    ready_tone: bool = Field(False, description="a short sound when the word was heard")
+    without_words: Literal["push-to-talk", "deaf"] = Field(
+        "push-to-talk",
+        description="if no word can be listened for: only the button opens the gate, or nothing",
+    )
+    models: str = Field(
+        "/etc/agentd/wake", min_length=1, max_length=4096, description="folder of your own models"
+    )
+    word: dict[WordName, Word] = Field({}, description="tables of single words")
 
 
 class GpioPins(Section):
@@ -299,12 +374,16 @@ class Log(Section):
     )
 
 
+WAKE_RELEASE_MIN = 5.0  # a quiet night costs nothing, and the word dials
+
+
 class Settings(Section):
     """The whole configuration."""
 
     live: Live = Live()
     audio: Audio = Audio()
     vad: Vad = Vad()
+    attention: Attention = Attention()
     gpio: GpioPins = GpioPins()
     network: Network = Network()
     privacy: Privacy = Privacy()
@@ -312,6 +391,22 @@ class Settings(Section):
     tools: Tools = Tools()
     control: Control = Control()
     log: Log = Log()
+
+    @property
+    def idle_release_s(self) -> float:
+        """Return after how much quiet the connection is closed, 0: never."""
+        default_min = WAKE_RELEASE_MIN if self.attention.mode == "wake-word" else 0.0
+        chosen_min = self.live.idle_release_min
+        return (default_min if chosen_min is None else chosen_min) * 60.0
+
+    def answering_to(self, word: str) -> Settings:
+        """Return these settings with voice, language and instruction of whom `word` calls."""
+        profile = self.attention.word.get(word)
+        if profile is None:
+            return self
+        names = ("voice", "language", "system_instruction")
+        own = {name: value for name in names if (value := getattr(profile, name)) is not None}
+        return self.model_copy(update={"live": self.live.model_copy(update=own)})
 
     @property
     def handle_lifetime_s(self) -> float:

@@ -19,6 +19,7 @@ THINKING_MAX_S = 30.0
 WORK_MAX_S = 150.0  # the longest tools.timeout_s or silence in background work, and some
 SPEAKING_MAX_S = 900.0  # no reply is longer
 FOLLOW_UP_S = 8.0
+CALLED_MAX_S = 60.0  # somebody speaks, and there is no connection yet
 RINGING_MAX_S = 900.0  # an alarm in an empty house ends by itself
 
 LONG_AGO = -math.inf
@@ -68,6 +69,8 @@ class Facts:
     thinking: Spell | None = None
     speaking: Spell | None = None
     follow_up_until_s: float = LONG_AGO
+    follow_up_by: str = "answered"
+    opens_by_word: bool = False  # the gate is open only for a while, and announced when
     confirm_until_s: float = LONG_AGO  # a question has been heard that the button can answer
 
     def confirms(self, now: float) -> bool:
@@ -238,13 +241,30 @@ def _reply_started(facts: Facts, event: e.ReplyStarted, now: float) -> Facts:
     )
 
 
+@_on(e.AttentionChanged)
+def _attention(facts: Facts, event: e.AttentionChanged, now: float) -> Facts:
+    """Follow what attention announces; where the gate is always open, replies are followed up."""
+    if event.stance == "open" and event.reason == "open":
+        return replace(facts, opens_by_word=False)
+    if event.stance in ("open", "follow_up"):
+        until = now + (event.for_s or CALLED_MAX_S)
+        return replace(
+            facts, opens_by_word=True, follow_up_until_s=until, follow_up_by=event.reason
+        )
+    if event.stance == "asleep" and event.reason in ("wake-word", "deaf"):
+        return replace(facts, opens_by_word=True, follow_up_until_s=LONG_AGO)
+    return facts
+
+
 @_on(e.ReplyDrained)
 def _reply_drained(facts: Facts, event: e.ReplyDrained, now: float) -> Facts:
     speaking = _unless_over(facts.speaking, event.turn)
     if facts.speaking is None or speaking is not None:
         return facts
+    if facts.opens_by_word:
+        return replace(facts, speaking=None)
     follow_up = now + FOLLOW_UP_S if event.heard_ms > 0 else LONG_AGO
-    return replace(facts, speaking=None, follow_up_until_s=follow_up)
+    return replace(facts, speaking=None, follow_up_until_s=follow_up, follow_up_by="answered")
 
 
 @_on(e.TurnEnded)

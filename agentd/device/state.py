@@ -13,7 +13,7 @@ Facts only remember; `LADDER` decides. It is read from the top and the first row
     failed      no answer came, or speech was lost; shown for at least 1 s
     thinking    the model's answer is awaited
     speaking    a reply is at the speaker
-    follow_up   just answered, or asked whether to do something: go on talking
+    follow_up   just answered or called, or asked whether to do something: go on talking
     starting    not ready yet, or connecting for the first time
     idle        nothing of the above
 
@@ -140,7 +140,7 @@ def _speaking(facts: Facts) -> Span | None:
 def _follow_up(facts: Facts) -> Span:
     if facts.confirm_until_s > facts.follow_up_until_s:
         return Span("confirmation", end_s=facts.confirm_until_s)
-    return Span("answered", end_s=facts.follow_up_until_s)
+    return Span(facts.follow_up_by, end_s=facts.follow_up_until_s)
 
 
 def _starting(facts: Facts) -> Span | None:

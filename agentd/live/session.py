@@ -224,6 +224,10 @@ class LiveSession(Stage):
         """Take new settings; return how: now, context_update, on_resume or fresh."""
         return self._request(c.Reload(settings))
 
+    def answer_as(self, settings: Settings) -> None:
+        """Take settings that differ in who answers; words said from here on are for them."""
+        self._feed(c.Reload(settings))
+
     def status(self) -> SessionStatus:
         """Return a snapshot for `agentd status`."""
         return self._conversation.status(self._clock.monotonic(), self._wall_time())

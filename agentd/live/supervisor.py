@@ -265,7 +265,7 @@ class Supervisor:
 
     def release_at_s(self) -> float | None:
         """Return when a quiet connection is to be released, if ever."""
-        quiet_s = self._settings.live.idle_release_min * 60.0
+        quiet_s = self._settings.idle_release_s
         if quiet_s <= 0 or self.state is not State.LIVE:
             return None
         return self.last_activity_s + quiet_s

@@ -17,18 +17,16 @@ a frame at the level of the room is silence. In noise, soft speech may be no lou
 from __future__ import annotations
 
 from collections import deque
-from typing import Protocol
 
 from agentd.audio.formats import SILENCE_DBFS
 from agentd.events import Frame
-from agentd.vad.floor import NoiseFloor
 from agentd.vad.silero import CERTAINLY_NOT, CHUNK_BYTES, Model
-from agentd.vad.webrtc import MARGIN_DB, UNVOICED, Judgement
+from agentd.vad.sparks import Sentry, Sparks
+from agentd.vad.webrtc import UNVOICED, Judgement
 
 SPEECH = 0.4  # Silero alone: 0.5
 STILL_SPEECH = 0.25  # 0.15 less, as Silero has it
 BACKLOG = 16  # frames that the model hears on waking: 320 ms, ten of its chunks
-SPARKS, SPARK_WINDOW = 2, 4
 CALM = 15  # frames without anything until it sleeps again
 QUIET_DB = 25.0  # by which speech stands above the room for it to count as quiet
 ROOM_DB = 2.0  # a frame so little above the room's noise is at its level
@@ -36,28 +34,16 @@ PEAK_FALL_DB = 0.2  # per frame: the level of speech is remembered for seconds
 AGGRESSIVENESS = 3  # of webrtcvad as a sentry: the only mode that rests in a quiet room
 
 
-class Sentry(Protocol):
-    """The cheap detector."""
-
-    def is_speech(self, pcm: bytes) -> bool:
-        """Judge a frame of 20 ms."""
-
-    def reset(self) -> None:
-        """Forget what was heard."""
-
-
 class CascadeDetector:
     """webrtcvad as a sentry for a neural detector."""
 
     def __init__(self, sentry: Sentry, model: Model, level_floor_dbfs: float) -> None:
         self.name = "webrtcvad and silero"
-        self._sentry = sentry
+        self._watch = Sparks(sentry, level_floor_dbfs)
         self._model = model
         self._floor_dbfs = level_floor_dbfs
-        self._noise = NoiseFloor()
         self._peak_dbfs = SILENCE_DBFS
         self._backlog: deque[bytes] = deque(maxlen=BACKLOG)
-        self._sparks: deque[bool] = deque(maxlen=SPARK_WINDOW)
         self._awake = False
         self._calm = 0
         self._pending = b""
@@ -71,28 +57,18 @@ class CascadeDetector:
 
     def judge(self, frame: Frame, level_dbfs: float, *, is_open: bool) -> Judgement:
         """Judge the next frame, and on waking also those before it."""
-        spark = self._watch(frame.pcm, level_dbfs)
+        spark = self._watch.watch(frame.pcm, level_dbfs)
         if self._awake:
             return self._listen(frame.pcm, level_dbfs, spark, is_open)
         self._backlog.append(frame.pcm)
-        if sum(self._sparks) < SPARKS:
+        if not self._watch.are_flying:
             return UNVOICED
         return self._wake(is_open)
 
     def reset(self) -> None:
         """Forget speech, not the room."""
-        self._sentry.reset()
+        self._watch.reset()
         self._sleep()
-
-    def _watch(self, pcm: bytes, level_dbfs: float) -> bool:
-        self._noise.update(level_dbfs)
-        spark = (
-            level_dbfs >= self._floor_dbfs
-            and self._noise.stands_out(level_dbfs, MARGIN_DB)
-            and self._sentry.is_speech(pcm)
-        )
-        self._sparks.append(spark)
-        return spark
 
     def _wake(self, is_open: bool) -> Judgement:
         self._awake = True
@@ -119,7 +95,7 @@ class CascadeDetector:
     def _is_room(self, level_dbfs: float) -> bool:
         """Say whether a frame is as quiet as a quiet room is when nobody speaks."""
         self._peak_dbfs = max(level_dbfs, self._peak_dbfs - PEAK_FALL_DB)
-        room_dbfs = self._noise.dbfs
+        room_dbfs = self._watch.noise.dbfs
         return (
             room_dbfs is not None
             and self._peak_dbfs >= room_dbfs + QUIET_DB
@@ -140,4 +116,4 @@ class CascadeDetector:
         self._pending = b""
         self._probability = 0.0
         self._backlog.clear()
-        self._sparks.clear()
+        self._watch.clear()

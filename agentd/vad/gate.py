@@ -27,6 +27,11 @@ from agentd.events import (
 
 LOOK_BACK = 16  # frames in which the first trace of an utterance is looked for: 320 ms
 
+# After `admit`, until somebody has spoken: what is left of the word that opened it is no command.
+COMMAND = 15  # voiced frames: longer than what is left of any word
+NEW_COMMAND = 6  # voiced frames that follow a pause
+PAUSE = 5  # frames
+
 _SILENCE = bytes(FRAME_BYTES)
 
 
@@ -87,6 +92,10 @@ class _Open:
     sent: int  # frames sent
     quiet: int  # frames since the hangover was renewed
     continued: bool  # the second part of a split one: never too short
+    patience: int = 0  # frames to wait for the first word of a command; 0: it has come
+    voiced: int = 0  # frames since the gate was opened for it
+    pause: int = 0  # frames without voice, the newest
+    paused: bool = False
 
 
 class Gate:
@@ -132,6 +141,22 @@ class Gate:
         self._next_s = frame.at_s + FRAME_S
         speech += self._step(frame, voiced, hangover or self._settings.hangover)
         return speech
+
+    def admit(self, frames: Sequence[Frame], patience: int) -> list[Speech]:
+        """Open at once with `frames`, which follow each other without a gap: somebody was called.
+
+        Until a command begins, `patience` frames of silence are waited for it; without one the
+        utterance is discarded.
+        """
+        speech = self.cut()
+        self._utterances += 1
+        self._next_index = frames[-1].index + 1
+        self._next_s = end_s = frames[-1].at_s + FRAME_S
+        self._open = _Open(
+            self._utterances, end_s, end_s, end_s, len(frames), 0, False, max(1, patience)
+        )
+        pcm = b"".join(frame.pcm for frame in frames)
+        return [*speech, UtteranceStarted(self._utterances, frames[0].at_s, pcm, end_s)]
 
     def finish(self) -> list[Speech]:
         """End what is open as if the speaker had fallen silent; what was heard stays known."""
@@ -216,6 +241,8 @@ class Gate:
         under_way.sent += 1
         under_way.end_s = frame.at_s + FRAME_S
         self._recent.append(voiced)
+        if under_way.patience:
+            hangover = self._await_command(under_way, voiced, hangover)
         if voiced and sum(self._recent) >= self._settings.sustain:
             under_way.quiet = 0
             under_way.last_voiced_s = under_way.end_s
@@ -230,7 +257,24 @@ class Gate:
             self._split = True
         return speech
 
+    def _await_command(self, under_way: _Open, voiced: bool, hangover: int) -> int:
+        """Return how many frames of silence end it, for as long as nothing was said after the word.
+
+        A command is more voice than is left of a word, or voice that begins after a pause.
+        """
+        under_way.pause = 0 if voiced else under_way.pause + 1
+        if under_way.pause >= PAUSE:
+            under_way.paused, under_way.voiced = True, 0
+        under_way.voiced += voiced
+        if under_way.voiced < (NEW_COMMAND if under_way.paused else COMMAND):
+            return max(hangover, under_way.patience)
+        under_way.patience = 0
+        under_way.onset_s = under_way.end_s - under_way.voiced * FRAME_S
+        return hangover
+
     def _verdict(self, under_way: _Open) -> EndReason:
+        if under_way.patience:
+            return EndReason.DISCARDED  # called, and nothing said
         least_s = self._settings.least * FRAME_S
         spoken_s = under_way.last_voiced_s - under_way.onset_s
         # Half a frame of tolerance: the times are sums of floats.

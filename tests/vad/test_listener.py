@@ -17,6 +17,7 @@ from agentd.events import (
     UtteranceHeard,
     UtteranceStarted,
 )
+from agentd.vad.attention import Attention, Manner
 from agentd.vad.listener import Listener
 from agentd.vad.webrtc import Judgement
 
@@ -50,7 +51,15 @@ class Bench:
             emit=self.events.append,
             on_speech=self.speech.append,
             detector=self.detector,
+            attention=Attention(Manner(half_duplex=True, tail_s=0.3)),
         )
+
+    @property
+    def attention(self) -> Attention:
+        return self.listener.attention
+
+    def attend(self, attention: Attention) -> None:
+        self.listener.attend(attention)
 
     def hear(
         self, frames: int, *, loud: bool = False, level: int = 0, is_echo: bool = False
@@ -108,8 +117,8 @@ def test_nothing_is_heard_while_the_shutter_is_shut() -> None:
     """Half duplex: the device does not answer itself."""
     bench = Bench()
     bench.hear(10, loud=True)
-    bench.listener.shut()
-    bench.listener.shut()
+    bench.attend(bench.attention.reply_began(1))
+    bench.attend(bench.attention.reply_began(2))
     bench.hear(50, loud=True)
     assert bench.reasons() == [EndReason.CUT]
     assert bench.detector.resets == 1
@@ -118,9 +127,9 @@ def test_nothing_is_heard_while_the_shutter_is_shut() -> None:
 def test_the_tail_is_deaf_too() -> None:
     """The room still rings when the speaker has fallen silent."""
     bench = Bench()
-    bench.listener.shut()
+    bench.attend(bench.attention.reply_began(1))
     bench.hear(10, loud=True)
-    bench.listener.unshut(20 * 0.02)
+    bench.attend(bench.attention.reply_ended(1, 0.1, heard=True))
     bench.hear(10, loud=True)
     assert bench.speech == []
     bench.hear(10, loud=True)

@@ -15,6 +15,7 @@ from agentd.events import (
     UtteranceEnded,
     UtteranceStarted,
 )
+from agentd.vad.attention import Attention, Manner, Mode
 from agentd.vad.listener import Listener
 
 
@@ -31,7 +32,7 @@ class Bench:
             Vad(hangover_ms=100, detector="webrtc"),
             emit=self.events.append,
             on_speech=self.speech.append,
-            push_to_talk=True,
+            attention=Attention(Manner(mode=Mode.PUSH_TO_TALK, half_duplex=True)),
         )
 
     def hear(self, frames: int, level: int = 8_000) -> None:
@@ -39,6 +40,12 @@ class Bench:
             pcm = formats.to_pcm([level, -level] * 160)
             self.listener.hear(Frame(self.index, self.index * 0.02, pcm))
             self.index += 1
+
+    def hold(self, held: bool) -> None:
+        self.listener.attend(self.listener.attention.hold(held))
+
+    def shut(self) -> None:
+        self.listener.attend(self.listener.attention.reply_began(1))
 
     @property
     def heard_ms(self) -> float:
@@ -58,12 +65,12 @@ def test_everything_held_is_one_utterance_with_its_pre_roll() -> None:
     """Pauses longer than the hangover do not end it; the release does, at once."""
     bench = Bench()
     bench.hear(50)
-    bench.listener.hold()
+    bench.hold(True)
     bench.hear(20)
     bench.hear(200, level=0)
     bench.hear(20)
     assert sum(isinstance(v, UtteranceEnded) for v in bench.speech) == 0
-    bench.listener.release()
+    bench.hold(False)
     ended = [v for v in bench.speech if isinstance(v, UtteranceEnded)]
     assert [v.reason for v in ended] == [EndReason.HANGOVER]
     assert ended[0].speech_ms == 240 * 20
@@ -75,9 +82,9 @@ def test_everything_held_is_one_utterance_with_its_pre_roll() -> None:
 def test_a_touch_is_no_word() -> None:
     """Less than the shortest utterance is discarded."""
     bench = Bench()
-    bench.listener.hold()
+    bench.hold(True)
     bench.hear(4)
-    bench.listener.release()
+    bench.hold(False)
     (ended,) = [v for v in bench.speech if isinstance(v, UtteranceEnded)]
     assert ended.reason is EndReason.DISCARDED
 
@@ -85,30 +92,30 @@ def test_a_touch_is_no_word() -> None:
 def test_holding_goes_through_the_shutter() -> None:
     """Who presses in a reply is heard from the press on, and the reply before it is not."""
     bench = Bench()
-    bench.listener.shut()
+    bench.shut()
     bench.hear(50)
-    bench.listener.hold()
+    bench.hold(True)
     bench.hear(50)
-    bench.listener.shut()
+    bench.shut()
     bench.hear(50)
-    bench.listener.release()
+    bench.hold(False)
     assert bench.heard_ms == 100 * 20
 
 
 def test_a_release_without_a_press_changes_nothing() -> None:
     """A button that was down when the device started."""
     bench = Bench()
-    bench.listener.release()
-    bench.listener.release()
+    bench.hold(False)
+    bench.hold(False)
     assert bench.speech == []
 
 
 def test_a_split_utterance_ends_with_the_release() -> None:
     """Held for longer than the longest utterance, it goes on in parts until the finger lifts."""
     bench = Bench()
-    bench.listener.hold()
+    bench.hold(True)
     bench.hear(3_000)
-    bench.listener.release()
+    bench.hold(False)
     bench.hear(10)
     assert not bench.listener.is_open
     reasons = [v.reason for v in bench.speech if isinstance(v, UtteranceEnded)]
