@@ -123,6 +123,10 @@ docs: setup ## write anew what comes from the source: configuration, event table
 	$(PY) scripts/causes_table.py
 	$(PY) scripts/plot_patterns.py
 
+.PHONY: picture
+picture: setup ## run the demo and write what its terminal showed as the picture in README.md
+	$(PY) scripts/picture_of_demo.py
+
 .PHONY: test-fresh
 test-fresh: ## as a stranger would, in a new Debian root: clone, test, demo; SUITES=…; EACH=1: every command alone
 	scripts/fresh-root $(if $(EACH),--each) $(SUITES)
