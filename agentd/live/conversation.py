@@ -27,6 +27,7 @@ from agentd.live.capabilities import Capabilities, capabilities
 from agentd.live.consent import Consent
 from agentd.live.dependents import Dependents
 from agentd.live.failures import Failure, Kind, Phase
+from agentd.live.handle_trust import ConnectionRecord, Scene
 from agentd.live.machine import State
 from agentd.live.memory import Memory
 from agentd.live.messages import (
@@ -48,7 +49,6 @@ from agentd.live.status import SessionStatus
 from agentd.live.supervisor import Loss, Supervisor
 from agentd.live.tool_rules import NO_RULES, Rules
 from agentd.live.transcript import seed
-from agentd.live.trust import ConnectionRecord, Scene
 from agentd.live.turn import NO_ANSWER, TOO_MANY_CALLS, Turn
 from agentd.live.turns import EMPTY_S, IN_PROGRESS_S, Turns
 from agentd.live.uplink import Uplink, UplinkSettings, ring_bytes

@@ -18,11 +18,11 @@ from agentd.live.backoff import Backoff, DialBudget, FlapDamper
 from agentd.live.causes import CURED_BY_PATH
 from agentd.live.causes import Handling as Do
 from agentd.live.failures import SETUP_REFUSED, Failure, Kind, Phase, Verdict
+from agentd.live.handle_trust import ConnectionRecord, Scene, Trust
 from agentd.live.machine import CLOSING, CONNECTED, HOLDING, Action, Machine, Move, State
 from agentd.live.memory import Memory
 from agentd.live.outputs import Outputs
 from agentd.live.resumption import Rung
-from agentd.live.trust import ConnectionRecord, Scene, Trust
 from agentd.live.uplink import Uplink
 
 STABLE_S = 15.0  # a connection this old has earned a fresh backoff

@@ -31,7 +31,7 @@ class Misbehaved(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HostAnswer:
     """What a call has come to: a JSON object for the model, or with `error` a sentence instead."""
 
     call: int
@@ -39,7 +39,7 @@ class Answer:
     error: str = ""
 
 
-Heard = Answer | rpc.Request | None
+Heard = HostAnswer | rpc.Request | None
 
 
 class HostCalls:
@@ -124,15 +124,15 @@ class HostCalls:
         if ("result" in found) == ("error" in found):
             return self._wrong(call, name, "neither a result nor an error")
         if "error" in found:
-            return Answer(call, {}, _reason(found["error"]))
+            return HostAnswer(call, {}, _reason(found["error"]))
         if _is_deeper(found["result"], MAX_DEPTH):
             return self._wrong(call, name, "nested too deeply")
         result = found["result"]
-        return Answer(call, result if isinstance(result, dict) else {"result": result})
+        return HostAnswer(call, result if isinstance(result, dict) else {"result": result})
 
-    def _wrong(self, call: int, name: str, what: str) -> Answer:
+    def _wrong(self, call: int, name: str, what: str) -> HostAnswer:
         self._mistake(f"an answer that is {what}")
-        return Answer(call, {}, f"the answer of {name} is {what}")
+        return HostAnswer(call, {}, f"the answer of {name} is {what}")
 
     def _count_line(self, now: float) -> None:
         self._room = min(LINES_AT_ONCE, self._room + (now - self._heard_s) * LINES_PER_S)

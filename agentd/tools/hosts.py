@@ -32,9 +32,9 @@ from agentd.service import rpc
 from agentd.service.peers import Access, Peer
 from agentd.service.stay import ClientLine, Door, Stay
 from agentd.stage import Stage
-from agentd.tools.host_calls import Answer, HostCalls, Misbehaved
+from agentd.tools.call_pace import CallPace
+from agentd.tools.host_calls import HostAnswer, HostCalls, Misbehaved
 from agentd.tools.offers import BadOffer, Offer, OfferedTool, read_offer
-from agentd.tools.pace import Pace
 from agentd.waiting import wait_for_event
 
 OFFER = "tools.offer"
@@ -59,7 +59,7 @@ class _Host:
     calls: HostCalls
     line: ClientLine | None = None
     ready: asyncio.Event = field(default_factory=asyncio.Event)  # its offer is being answered
-    waiting: dict[int, asyncio.Future[Answer]] = field(default_factory=dict)
+    waiting: dict[int, asyncio.Future[HostAnswer]] = field(default_factory=dict)
     made: int = 0
     failed: int = 0
     cause: str = GONE
@@ -94,7 +94,7 @@ class ToolHosts(Stage):
         self.access = Access(settings.control.tools_group)
         self._hosts: dict[str, _Host] = {}
         self._refused: dict[str, None] = {}  # offers that the service did not take, oldest first
-        self._pace = Pace()
+        self._pace = CallPace()
         self._moved = asyncio.Event()
         self._known: list[tuple[object, ...]] | None = self._declared()
         self._how = ""
@@ -195,7 +195,7 @@ class ToolHosts(Stage):
 
     def _hear(self, host: _Host, line: bytes) -> None:
         heard = host.calls.heard(line, self._clock.monotonic())
-        if isinstance(heard, Answer):
+        if isinstance(heard, HostAnswer):
             future = host.waiting.get(heard.call)
             if future is not None and not future.done():
                 future.set_result(heard)
@@ -245,12 +245,12 @@ class ToolHosts(Stage):
             raise ToolFailed(answer.error)
         return answer.response
 
-    async def _asked(self, host: _Host, tool: OfferedTool, args: Mapping[str, Any]) -> Answer:
+    async def _asked(self, host: _Host, tool: OfferedTool, args: Mapping[str, Any]) -> HostAnswer:
         own_s = tool.timeout_s
         timeout_s = self._settings.tools.timeout_s if own_s is None else own_s
         now = self._clock.monotonic()
         call, line = host.calls.call(tool.name, args, timeout_s=timeout_s, now=now)
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[HostAnswer] = asyncio.get_running_loop().create_future()
         host.waiting[call] = future
         self._put(host, line)
         try:

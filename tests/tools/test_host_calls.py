@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from agentd.service import rpc
 from agentd.tools import host_calls
-from agentd.tools.host_calls import Answer, Heard, HostCalls, Misbehaved
+from agentd.tools.host_calls import Heard, HostAnswer, HostCalls, Misbehaved
 
 NOW = 100.0
 NEITHER = "neither a result nor an error"
@@ -50,17 +50,17 @@ def test_a_call_says_everything_that_a_host_needs() -> None:
 @pytest.mark.parametrize(
     ("said", "expected"),
     [
-        ({"result": {"on": True}}, Answer(1, {"on": True})),
-        ({"result": "done"}, Answer(1, {"result": "done"})),
-        ({"result": None}, Answer(1, {"result": None})),
-        ({"error": {"code": 1, "message": "no bulb"}}, Answer(1, {}, "no bulb")),
-        ({"error": "no bulb"}, Answer(1, {}, "no bulb")),
-        ({"error": {}}, Answer(1, {}, "it failed without saying why")),
-        ({}, Answer(1, {}, f"the answer of light_on is {NEITHER}")),
-        ({"result": 1, "error": 2}, Answer(1, {}, f"the answer of light_on is {NEITHER}")),
+        ({"result": {"on": True}}, HostAnswer(1, {"on": True})),
+        ({"result": "done"}, HostAnswer(1, {"result": "done"})),
+        ({"result": None}, HostAnswer(1, {"result": None})),
+        ({"error": {"code": 1, "message": "no bulb"}}, HostAnswer(1, {}, "no bulb")),
+        ({"error": "no bulb"}, HostAnswer(1, {}, "no bulb")),
+        ({"error": {}}, HostAnswer(1, {}, "it failed without saying why")),
+        ({}, HostAnswer(1, {}, f"the answer of light_on is {NEITHER}")),
+        ({"result": 1, "error": 2}, HostAnswer(1, {}, f"the answer of light_on is {NEITHER}")),
     ],
 )
-def test_an_answer_ends_its_call(said: dict[str, Any], expected: Answer) -> None:
+def test_an_answer_ends_its_call(said: dict[str, Any], expected: HostAnswer) -> None:
     """By a result of any kind, by an error, or by something that is neither."""
     calls = called()
     assert heard(calls, {"id": 1, **said}) == expected
@@ -73,7 +73,7 @@ def test_an_answer_nested_too_deeply_is_none() -> None:
     for _ in range(host_calls.MAX_DEPTH):
         deep = [deep]
     answer = heard(called(), {"id": 1, "result": deep})
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, HostAnswer)
     assert answer.error == "the answer of light_on is nested too deeply"
     assert heard(called(), {"id": 1, "result": {"a": deep[0][0]}}) is not None
 
@@ -110,7 +110,7 @@ def test_mistakes_are_borne_for_a_while(line: bytes) -> None:
     calls = called()
     for at in range(host_calls.MAX_MISTAKES):
         assert calls.heard(line, NOW + at) is None
-    assert heard(calls, {"id": 1, "result": {}}, NOW + 9) == Answer(1, {})
+    assert heard(calls, {"id": 1, "result": {}}, NOW + 9) == HostAnswer(1, {})
     with pytest.raises(Misbehaved, match="mistake after mistake"):
         calls.heard(line, NOW + 10)
 
@@ -151,7 +151,7 @@ def test_any_lines_are_answers_requests_mistakes_or_the_end(lines: list[bytes]) 
     try:
         for line in lines:
             found = calls.heard(line, NOW)
-            if isinstance(found, Answer):
+            if isinstance(found, HostAnswer):
                 answered.append(found.call)
     except Misbehaved:
         pass

@@ -23,8 +23,8 @@ from agentd.events import (
 from agentd.live.failures import SETUP_REFUSED
 from agentd.service import rpc
 from agentd.tools import hosts
+from agentd.tools.call_pace import CallPace
 from agentd.tools.host_calls import MAX_CALLS, MAX_MISTAKES
-from agentd.tools.pace import Pace
 from tests.tools.kitchen import DEADLINE_S, LIGHT, STRANGER, Kitchen
 
 Scene = Callable[[Kitchen], Awaitable[None]]
@@ -45,8 +45,8 @@ def run(tmp_path: Path, scene: Scene, settings: Settings | None = None) -> Kitch
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits for more hosts here; when it is due has tests of its own."""
-    monkeypatch.setattr("agentd.tools.pace.SETTLE_S", 0.0)
-    monkeypatch.setattr("agentd.tools.pace.RETURN_S", 0.0)
+    monkeypatch.setattr("agentd.tools.call_pace.SETTLE_S", 0.0)
+    monkeypatch.setattr("agentd.tools.call_pace.RETURN_S", 0.0)
 
 
 def test_a_function_of_a_host_is_called_and_answers(tmp_path: Path) -> None:
@@ -448,8 +448,8 @@ def test_hosts_that_start_together_are_declared_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A moment is waited for more, so a house of hosts is one change."""
-    monkeypatch.setattr("agentd.tools.pace.SETTLE_S", 0.3)
-    assert Pace().due_s is None
+    monkeypatch.setattr("agentd.tools.call_pace.SETTLE_S", 0.3)
+    assert CallPace().due_s is None
 
     async def scene(kitchen: Kitchen) -> None:
         async with kitchen.host() as first, kitchen.host() as second:

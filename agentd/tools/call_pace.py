@@ -15,7 +15,7 @@ MOST = 6
 WINDOW_S = 300.0
 
 
-class Pace:
+class CallPace:
     """Decides when. At most `MOST` changes in `WINDOW_S` seconds."""
 
     def __init__(self) -> None:

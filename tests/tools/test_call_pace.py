@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from agentd.tools.pace import MOST, RETURN_S, SETTLE_S, WINDOW_S, Pace
+from agentd.tools.call_pace import MOST, RETURN_S, SETTLE_S, WINDOW_S, CallPace
 
 
 def test_nothing_is_due_when_nothing_changed() -> None:
     """From the start, and after it was brought."""
-    pace = Pace()
+    pace = CallPace()
     assert pace.due_s is None
     pace.offered(100.0)
     pace.brought(101.0, changed=True)
@@ -16,7 +16,7 @@ def test_nothing_is_due_when_nothing_changed() -> None:
 
 def test_hosts_that_start_together_are_one_change() -> None:
     """The first one sets the time."""
-    pace = Pace()
+    pace = CallPace()
     pace.offered(100.0)
     pace.offered(100.5)
     assert pace.due_s == 100.0 + SETTLE_S
@@ -24,7 +24,7 @@ def test_hosts_that_start_together_are_one_change() -> None:
 
 def test_a_host_that_has_gone_may_come_back() -> None:
     """A restart takes longer than hosts that start together; when it is back that counts."""
-    pace = Pace()
+    pace = CallPace()
     pace.withdrawn(100.0)
     assert pace.due_s == 100.0 + RETURN_S
     pace.offered(103.0)
@@ -33,7 +33,7 @@ def test_a_host_that_has_gone_may_come_back() -> None:
 
 def test_a_host_that_comes_and_goes_does_not_wear_out_the_conversation() -> None:
     """So many changes in five minutes; what came to nothing counts for nothing."""
-    pace = Pace()
+    pace = CallPace()
     for at in range(MOST):
         pace.offered(100.0 + at)
         pace.brought(100.0 + at, changed=True)
@@ -49,7 +49,7 @@ def test_a_host_that_comes_and_goes_does_not_wear_out_the_conversation() -> None
 
 def test_a_conversation_that_stands_still_waits_for_nothing() -> None:
     """However often something was brought before."""
-    pace = Pace()
+    pace = CallPace()
     for _ in range(MOST):
         pace.offered(100.0)
         pace.brought(100.0, changed=True)

@@ -47,7 +47,7 @@ class Scene:
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class HandleJudgement:
     """What the end of a connection was, and whether what is tried next has done no wrong."""
 
     verdict: Verdict
@@ -74,7 +74,7 @@ class Trust:
         *,
         own_endpoint: bool,
         lost_at_s: float,
-    ) -> Judgement:
+    ) -> HandleJudgement:
         """Class the failure and act on what it says about the handle.
 
         Args:
@@ -89,7 +89,7 @@ class Trust:
             own_endpoint=own_endpoint,
         )
         if failure.kind is Kind.LOCAL:
-            return Judgement(verdict)
+            return HandleJudgement(verdict)
         if handle is None:
             return self._judge_restoring(connection, verdict, scene, now)
         if verdict.action is Do.RESET:
@@ -98,12 +98,12 @@ class Trust:
             handle, connection, verdict, scene, now, lost_at_s=lost_at_s
         ):
             self._memory.drop(handle, f"{verdict.cause} when resuming with it")
-            return Judgement(verdict, blameless=True)
-        return Judgement(verdict)
+            return HandleJudgement(verdict, blameless=True)
+        return HandleJudgement(verdict)
 
     def _judge_restoring(
         self, connection: ConnectionRecord, verdict: Verdict, scene: Scene, now: float
-    ) -> Judgement:
+    ) -> HandleJudgement:
         """Count an end that may be the fault of the restored conversation.
 
         A filter or a strict parser at the service ends the session whenever that comes, or keeps
@@ -111,15 +111,15 @@ class Trust:
         is the end of a connection that stood in peace.
         """
         if connection.choice.rung is not Rung.RESTORE or connection.ready_s is None:
-            return Judgement(verdict)
+            return HandleJudgement(verdict)
         if connection.proved or connection.go_away_at_s is not None:
-            return Judgement(verdict)
+            return HandleJudgement(verdict)
         unreadable = verdict.action is Do.FATAL and verdict.cause == SETUP_REFUSED
         awaited = connection.is_young(now) or scene.awaiting_first_sign
         if not awaited or not (verdict.action is Do.RETRY or unreadable):
-            return Judgement(verdict)
+            return HandleJudgement(verdict)
         last = self._memory.restoring_refused(verdict.cause)
-        return Judgement(replace(verdict, action=Do.RETRY) if unreadable else verdict, last)
+        return HandleJudgement(replace(verdict, action=Do.RETRY) if unreadable else verdict, last)
 
     def _is_bad(
         self,
