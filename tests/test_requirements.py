@@ -149,7 +149,8 @@ def modules_imported() -> set[str]:
             found |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found.add(node.module.partition(".")[0])
-    return found - set(sys.stdlib_module_names) - {"agentd", "live_emulator"}
+    # _typeshed exists for the type checker alone.
+    return found - set(sys.stdlib_module_names) - {"agentd", "live_emulator", "_typeshed"}
 
 
 @functools.cache
