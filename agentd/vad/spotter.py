@@ -31,7 +31,7 @@ FALLEN = 0.5  # of the cut-off: the word is over
 Features = Sequence[float]
 
 
-class Network(Protocol):
+class WordNetwork(Protocol):
     """One word's network with its memory."""
 
     def take(self, features: Features) -> float | None:
@@ -39,7 +39,7 @@ class Network(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
+class SpotterWord:
     """What is listened for."""
 
     name: str
@@ -52,7 +52,7 @@ class Word:
 class Heard:
     """A word, or nearly: `is_near` says that the score stayed below the cut-off."""
 
-    word: Word
+    word: SpotterWord
     score: float
     at_s: float  # monotonic time after the frame in which it was certain
     is_near: bool = False
@@ -61,7 +61,7 @@ class Heard:
 class Ear:
     """One word: its network, the mean of its scores, and whether it was heard already."""
 
-    def __init__(self, word: Word, network: Network) -> None:
+    def __init__(self, word: SpotterWord, network: WordNetwork) -> None:
         self.word = word
         self._network = network
         self._scores: deque[float] = deque(maxlen=word.window)
@@ -125,7 +125,7 @@ class Spotter:
         return self._calm is not None
 
     @property
-    def words(self) -> tuple[Word, ...]:
+    def words(self) -> tuple[SpotterWord, ...]:
         """Return what is listened for."""
         return tuple(ear.word for ear in self._ears)
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from agentd.vad.words import INSTALL, Model
+from agentd.vad.words import INSTALL, WordModel
 
 FEATURES = 40  # in 10 ms
 OK = 0
@@ -104,10 +104,10 @@ def load_frontend() -> Callable[[bytes], list[Features]]:
     return features
 
 
-class Engine:
+class WordEngine:
     """One network with its memory of the last second."""
 
-    def __init__(self, library: ctypes.CDLL, model: Model) -> None:
+    def __init__(self, library: ctypes.CDLL, model: WordModel) -> None:
         """Prepare the network.
 
         Raises:
@@ -226,7 +226,7 @@ def _main(path: Path) -> int:
         print(f"cannot be run. {INSTALL}", file=sys.stderr)
         return 1
     try:
-        engine = Engine(load_library(package), read_model(path))
+        engine = WordEngine(load_library(package), read_model(path))
         features = load_frontend()
         for _ in range(50):  # a second of it
             for values in features(bytes(640)):

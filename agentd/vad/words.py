@@ -31,7 +31,7 @@ INSTALL = "Install the extra: pip install 'agentd[wake]'"
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class WordModel:
     """One word: what its description says, and the network itself."""
 
     name: str  # of the files, and in the settings
@@ -47,7 +47,7 @@ class Model:
 class Shelf:
     """Every word that could be read, and what is wrong with the others."""
 
-    models: Mapping[str, Model]
+    models: Mapping[str, WordModel]
     problems: tuple[ConfigProblem, ...] = ()
 
 
@@ -76,7 +76,7 @@ def read_shelf(own: Path, package: Path | None) -> Shelf:
         package: where the extra is installed, None where it is not.
     """
     problems: list[ConfigProblem] = []
-    models: dict[str, Model] = {}
+    models: dict[str, WordModel] = {}
     for folder, is_bundled in ((own, False), (package / "models" if package else None, True)):
         for path in _descriptions(folder, problems):
             try:
@@ -108,7 +108,7 @@ def _descriptions(folder: Path | None, problems: list[ConfigProblem]) -> Sequenc
     return found[:MAX_MODELS]
 
 
-def _check_collision(path: Path, model: Model, known: Mapping[str, Model]) -> None:
+def _check_collision(path: Path, model: WordModel, known: Mapping[str, WordModel]) -> None:
     for other in known.values():
         if other.name == model.name and model.is_bundled:
             return  # replaced by one of the household's own
@@ -124,7 +124,7 @@ def _check_collision(path: Path, model: Model, known: Mapping[str, Model]) -> No
             )
 
 
-def read_model(path: Path, *, is_bundled: bool = False) -> Model:
+def read_model(path: Path, *, is_bundled: bool = False) -> WordModel:
     """Read the description `path` and the network that it names.
 
     Raises:
@@ -145,7 +145,7 @@ def read_model(path: Path, *, is_bundled: bool = False) -> Model:
             reader.exactly(place, "sample_rate", RATE_HZ, "is another sample rate (Hz)")
     phrase = reader.text("wake_word", 64)
     languages = reader.get((), "trained_languages")
-    return Model(
+    return WordModel(
         name=path.stem,
         phrase=phrase,
         languages=tuple(str(tag)[:16] for tag in languages[:32])

@@ -25,7 +25,7 @@ from agentd.vad.attention import Attention, Manner, Mode, Stance
 from agentd.vad.gate import COMMAND
 from agentd.vad.listener import LATE_S, WHOLE_WORD_S, Listener
 from agentd.vad.sparks import Sparks
-from agentd.vad.spotter import Ear, Heard, Spotter, Word
+from agentd.vad.spotter import Ear, Heard, Spotter, SpotterWord
 from agentd.vad.webrtc import Judgement
 
 WAKE = Manner(mode=Mode.WAKE_WORD, listen_s=6.0, follow_up_s=8.0)
@@ -277,7 +277,7 @@ class House:
 
     def __post_init__(self) -> None:
         spotter = Spotter(Sparks(LoudSentry(), -60.0))
-        ear = Ear(Word("word", 0.5, 1), WordNetwork())
+        ear = Ear(SpotterWord("word", 0.5, 1), WordNetwork())
         spotter.equip(lambda pcm: [[int.from_bytes(pcm[:2], "little", signed=True)]], [ear])
         self.spotter = spotter
         self.listener = Listener(
@@ -519,7 +519,7 @@ def test_a_reply_does_not_say_the_word() -> None:
 def test_a_stop_word_opens_nothing() -> None:
     """It is reported, and that is all."""
     house = House(WAKE)
-    ear = Ear(Word("stop", 0.5, 1, stops=True), WordNetwork())
+    ear = Ear(SpotterWord("stop", 0.5, 1, stops=True), WordNetwork())
     house.spotter.equip(lambda pcm: [[int.from_bytes(pcm[:2], "little", signed=True)]], [ear])
     house.frames(60, 100)
     house.frames(3, 20_000)

@@ -10,7 +10,7 @@ import pytest
 from agentd.audio import formats
 from agentd.events import Frame
 from agentd.vad.sparks import Sparks
-from agentd.vad.spotter import BACKLOG, BUCKETS, CALM, REFRACTORY, Ear, Heard, Spotter, Word
+from agentd.vad.spotter import BACKLOG, BUCKETS, CALM, REFRACTORY, Ear, Heard, Spotter, SpotterWord
 
 QUIET_DBFS, LOUD_DBFS = -70.0, -20.0
 
@@ -54,7 +54,7 @@ class Bench:
 
     def equip(self) -> None:
         ears = [
-            Ear(Word(f"word{i}", self.cutoff - i / 10, self.window), network)
+            Ear(SpotterWord(f"word{i}", self.cutoff - i / 10, self.window), network)
             for i, network in enumerate(self.networks)
         ]
         self.spotter.equip(lambda pcm: [[pcm[0] / 100], [pcm[0] / 100]], ears)

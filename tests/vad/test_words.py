@@ -11,20 +11,20 @@ from typing import Any
 import pytest
 
 from agentd.audio import formats
-from agentd.config.settings import Attention, Word
+from agentd.config.settings import AttentionSection, Word
 from agentd.events import Frame
 from agentd.vad.cascade import AGGRESSIVENESS
 from agentd.vad.clips import read_clip
 from agentd.vad.equip import CUTOFFS, cutoff_of, equip, words_of
 from agentd.vad.sparks import Sparks
 from agentd.vad.spotter import Spotter
-from agentd.vad.tflite import Engine, EngineFailed, load_frontend, load_library, probe
+from agentd.vad.tflite import EngineFailed, WordEngine, load_frontend, load_library, probe
 from agentd.vad.webrtc import WebrtcModel
 from agentd.vad.words import (
     MAX_MODEL_BYTES,
-    Model,
     ModelRefused,
     Shelf,
+    WordModel,
     package_folder,
     read_model,
     read_shelf,
@@ -181,7 +181,7 @@ def test_sensitivity_is_a_cut_off() -> None:
     ]
     for low, medium, high in CUTOFFS.values():
         assert 0.0 < high < medium < low < 1.0
-    attention = Attention(
+    attention = AttentionSection(
         mode="wake-word",
         words=("house", "gone"),
         word={"house": Word(threshold=0.66, stops=True, sensitivity="low")},
@@ -192,8 +192,8 @@ def test_sensitivity_is_a_cut_off() -> None:
     assert missing == ["gone"]
 
 
-def read_model_of(cutoff: float) -> Model:
-    return Model("house", "Hello House", (), cutoff, 5, NETWORK, is_bundled=False)
+def read_model_of(cutoff: float) -> WordModel:
+    return WordModel("house", "Hello House", (), cutoff, 5, NETWORK, is_bundled=False)
 
 
 # ── with the library ──────────────────────────────────────────────────────────────────────────
@@ -210,7 +210,7 @@ def copied(folder: Path, change: Callable[[bytes], bytes]) -> Path:
 @needs_extra
 def test_bundled_words_are_ready_to_be_heard() -> None:
     """All four at once, with the cut-offs of the sensitivity."""
-    found = equip(Attention(mode="wake-word", words=tuple(CUTOFFS), sensitivity="high"))
+    found = equip(AttentionSection(mode="wake-word", words=tuple(CUTOFFS), sensitivity="high"))
     assert (found.cause, found.problems) == ("", ())
     assert {ear.word.name: ear.word.cutoff for ear in found.ears} == {
         name: high for name, (_, _, high) in CUTOFFS.items()
@@ -222,7 +222,7 @@ def test_ones_own_model_is_tried_and_used(tmp_path: Path) -> None:
     """In a process of its own first."""
     path = copied(tmp_path, lambda network: network)
     assert probe(path) == ""
-    found = equip(Attention(mode="wake-word", words=("own",), models=str(tmp_path)))
+    found = equip(AttentionSection(mode="wake-word", words=("own",), models=str(tmp_path)))
     assert [ear.word.name for ear in found.ears] == ["own"]
 
 
@@ -232,7 +232,7 @@ def test_a_truncated_network_is_refused_before_it_harms(tmp_path: Path, share: f
     """The card was full while it was copied. Another word is heard all the same."""
     copied(tmp_path, lambda network: network[: int(len(network) * share)])
     words = ("own", "okay_nabu")
-    found = equip(Attention(mode="wake-word", words=words, models=str(tmp_path)))
+    found = equip(AttentionSection(mode="wake-word", words=words, models=str(tmp_path)))
     assert [ear.word.name for ear in found.ears] == ["okay_nabu"]
     (problem,) = found.problems
     assert problem.file.endswith("own.tflite")
@@ -243,7 +243,7 @@ def test_a_truncated_network_is_refused_before_it_harms(tmp_path: Path, share: f
 @needs_extra
 def test_a_word_without_a_model_is_named_with_those_that_have_one(tmp_path: Path) -> None:
     """And where none is left, nothing is listened for, with the reason."""
-    found = equip(Attention(mode="wake-word", words=("hey_hosue",), models=str(tmp_path)))
+    found = equip(AttentionSection(mode="wake-word", words=("hey_hosue",), models=str(tmp_path)))
     assert found.extract is None
     assert "no model of hey_hosue" in found.cause
     (problem,) = found.problems
@@ -254,7 +254,7 @@ def test_a_word_without_a_model_is_named_with_those_that_have_one(tmp_path: Path
 def test_without_the_extra_there_is_a_reason_and_a_remedy(tmp_path: Path) -> None:
     """Nobody is listened to instead."""
     (tmp_path / "models").mkdir()
-    found = equip(Attention(mode="wake-word"), tmp_path)
+    found = equip(AttentionSection(mode="wake-word"), tmp_path)
     assert found.extract is None
     assert "cannot be run" in found.cause
     assert "agentd[wake]" in found.remedy
@@ -266,7 +266,7 @@ def test_the_library_refuses_what_is_no_network() -> None:
     assert PACKAGE is not None
     library = load_library(PACKAGE)
     with pytest.raises(EngineFailed):
-        Engine(library, read_model_of(0.9))
+        WordEngine(library, read_model_of(0.9))
     with pytest.raises(EngineFailed):
         load_library(PACKAGE / "nowhere")
 
@@ -275,7 +275,7 @@ def test_the_library_refuses_what_is_no_network() -> None:
 @pytest.mark.parametrize("name", sorted(CUTOFFS))
 def test_every_bundled_word_is_heard_in_its_clip(name: str) -> None:
     """Spoken by espeak-ng, behind the sparks, and by no other model."""
-    found = equip(Attention(mode="wake-word", words=tuple(CUTOFFS)))
+    found = equip(AttentionSection(mode="wake-word", words=tuple(CUTOFFS)))
     assert found.extract is not None
     spotter = Spotter(Sparks(WebrtcModel(AGGRESSIVENESS), -60.0))
     spotter.equip(found.extract, found.ears)
