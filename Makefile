@@ -84,9 +84,12 @@ continuity: setup ## every fault of a connection, at length, with a table of wha
 
 # The same cases again: SEED=…. A part of it with seeds that never change runs in `make test`.
 SECONDS ?= 600
-.PHONY: attack attack-guided
+.PHONY: attack attack-guided attack-stops
 attack: setup ## hostile services, files, sockets and machines, for so long; SECONDS=600 SEED=1 ATTACK_ARGS="--list"
 	$(PY) -m tests.attack --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(ATTACK_ARGS)
+
+attack-stops: setup ## how long the heaviest frames stop everything, in instructions; needs valgrind
+	$(PY) -m tests.attack.stops docs/measured/stops.md
 
 # atheris is no dependency of anything: an environment of its own, beside what the tests have.
 GUIDED := .cache/attack

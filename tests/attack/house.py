@@ -33,6 +33,7 @@ from tests.e2e.driver import (
 )
 
 ROOT = Path(__file__).parents[2]
+STOPS = "STOPS"
 WATCHDOG_S = 30
 STOP_S = 5.0
 """Within it a stop ends, whatever goes on (docs/operator/service.md)."""
@@ -95,12 +96,15 @@ class Measured:
     answers: int = 0
     slowest_s: float = 0.0
     starved_s: float = 0.0
+    stop_ms: int = 0
+    """The longest turn of its event loop, in processor time."""
     grown_mib: float = 0.0
 
     def __str__(self) -> str:
         return (
             f"slowest answer {self.slowest_s:.2f} s, longest without heartbeat"
-            f" {self.starved_s:.1f} s, +{self.grown_mib:.0f} MiB"
+            f" {self.starved_s:.1f} s, longest stop {self.stop_ms} ms of processor,"
+            f" +{self.grown_mib:.0f} MiB"
         )
 
 
@@ -109,7 +113,12 @@ def house(folder: Path, environment: Mapping[str, str], config: Config | None = 
     microphone = folder / "mic.wav"
     write_user(microphone, SPEECH_DIRECTORY, [])
     room = files(microphone, folder / "speaker.wav")
-    own = {"HOME": str(folder), "WATCHDOG_USEC": str(WATCHDOG_S * 1_000_000)}
+    own = {
+        "HOME": str(folder),
+        "WATCHDOG_USEC": str(WATCHDOG_S * 1_000_000),
+        "PYTHONPATH": str(Path(__file__).parent / "within"),
+        STOPS: str(folder / "stops"),
+    }
     plain = clean_environment() | own | dict(environment)
     return Home(folder, merged(PLAIN, room, {"log": {"level": "info"}}, config or {}), plain)
 
@@ -158,6 +167,7 @@ def forget_peak(pid: int) -> None:
 async def watch(speaker: Speaker, seconds: float) -> Measured:
     """Use the daemon for so long as its owner does; measure how it fares meanwhile."""
     found = Measured()
+    noted = len(stops_ms(speaker))
     forget_peak(speaker.pid)
     before, began = resident_mib(speaker.pid), time.monotonic()
     fed, fed_at = speaker.notified.count("WATCHDOG=1"), began
@@ -178,7 +188,13 @@ async def watch(speaker: Speaker, seconds: float) -> Measured:
         found.grown_mib = max(found.grown_mib, resident_mib(speaker.pid, peak=True) - before)
         await asyncio.sleep(0.05)  # an owner, no flood
     await speaker.control("unmute")
+    found.stop_ms = max(stops_ms(speaker)[noted:], default=0)
     return found
+
+
+def stops_ms(speaker: Speaker) -> list[int]:
+    """Return how long the loop of a daemon has stood still, each time that it was long."""
+    return [int(line) for line in Path(speaker.home.environment[STOPS]).read_text().splitlines()]
 
 
 async def is_answered(speaker: Speaker, text: str) -> None:

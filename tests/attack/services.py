@@ -22,6 +22,8 @@ from tests.e2e.driver import Speaker
 GROWN_MIB = 200.0
 """Far below what the unit allows: a flood must be bounded, not merely survived."""
 ANSWER_S = 5.0
+STOP_MS = 500
+"""Of processor time: ten times what the heaviest frame takes on a small PC."""
 STARVED_S = 20.0
 NO_SESSION = frozenset({"redirected", "slow-handshake", "header-bomb", "flood-early"})
 """No session stands before these behave."""
@@ -125,4 +127,5 @@ def judge(measured: Measured) -> None:
     assert measured.answers > 1, "nothing was answered"
     assert measured.slowest_s < ANSWER_S, str(measured)
     assert measured.starved_s < STARVED_S, str(measured)
+    assert measured.stop_ms < STOP_MS, str(measured)
     assert measured.grown_mib < GROWN_MIB, str(measured)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import random
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.attack import stops
 from tests.attack.__main__ import Row, chosen, table
 from tests.attack.target import CORPUS, Case, Target, broken, mutated, read_case, rng_for, smallest
 from tests.attack.targets import IN_PROCESS
@@ -58,6 +60,17 @@ def test_what_was_found_once_breaks_nothing(path: Path) -> None:
     """Every case that once broke something is thrown again."""
     name, case = read_case(path)
     assert broken(target(name), case) == ""
+
+
+def test_the_page_of_stops_has_a_row_for_every_frame() -> None:
+    """Counts come in pairs, of what is before a frame and of the frame; one too few is an error."""
+    sizes = {name: len(text) for name, text in stops.texts().items()}
+    counts = [n for turn in range(len(sizes)) for n in (7, (turn + 1) * 100_000_000)]
+    text = stops.page(sizes, counts)
+    assert "| 1650 token counts | 52,845 | 200.0 | 0.20 |" in text
+    assert len(re.findall(r"(?m)^\| .* \| [0-9.]+ \|$", text)) == len(sizes) == 5
+    with pytest.raises(ValueError, match="shorter"):
+        stops.page(sizes, counts[:-2])
 
 
 class _Weak:

@@ -14,7 +14,7 @@ from tests.package.roots import PROJECT
 
 RESULTS: Final = PROJECT / "build/machine/results"
 PAGE: Final = PROJECT / "docs/measured/tested-on.md"
-ORDER: Final = ("talk", "light", "cards", "uplinks", "cost", "attack", "clock", "power")
+ORDER: Final = ("talk", "light", "cards", "uplinks", "cost", "clock", "power")
 """Of the checks: first those that share a machine."""
 
 _LINES: Final = 40

@@ -75,7 +75,7 @@ def test_the_page_says_what_was_not_run(tmp_path: Path) -> None:
     text = page([section])
     assert "1 failed" in text
     assert "| exposure \\| score | 1.3 |" in text
-    assert "Not run: light, cards, uplinks, cost, attack, clock, power." in text
+    assert "Not run: light, cards, uplinks, cost, clock, power." in text
 
 
 def test_a_check_that_was_broken_off_is_not_whole() -> None:

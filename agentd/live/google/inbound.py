@@ -88,10 +88,10 @@ def sounds(message: types.LiveServerMessage) -> Iterable[tuple[str | None, bytes
 def _text(transcription: types.Transcription | None, problems: list[str]) -> TranscriptPiece | None:
     if transcription is None or not (transcription.text or transcription.finished):
         return None
-    text = whole_text(transcription.text or "")
+    text = transcription.text or ""
     if len(text) > MAX_TEXT_CHARS:
         problems.append(f"transcription of {len(text)} characters, cut to {MAX_TEXT_CHARS}")
-    return TranscriptPiece(text[:MAX_TEXT_CHARS], bool(transcription.finished))
+    return TranscriptPiece(whole_text(text[:MAX_TEXT_CHARS]), bool(transcription.finished))
 
 
 def _reason(content: types.LiveServerContent | None) -> str:
