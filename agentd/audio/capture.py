@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from agentd.audio import flatline, formats
 from agentd.audio.devices import CaptureDevice
 from agentd.audio.flatline import Flatline, SilenceChange
+from agentd.audio.health import DeviceHealth
 from agentd.audio.offset import OffsetFilter
 from agentd.audio.opening import open_devices
-from agentd.audio.pace import Pace
 from agentd.audio.supervise import OPENING_S, STALL_S, DeviceSupervisor, DeviceTrouble
 from agentd.clock import Clock
 from agentd.config.settings import Audio
@@ -101,12 +101,8 @@ class Microphone:
         self._on_frame = on_frame
         self._samples = SampleClock()
         self._offset = OffsetFilter()
-        self._pace = Pace()
+        self._health = DeviceHealth("capture")
         self._flatline = Flatline()
-        self._doubt: DeviceTrouble | None = (
-            None  # why the device was closed; until it is proved wrong
-        )
-        self._refused = False  # it is being closed
         self._silence: DeviceTrouble | None = None
         self._rest = b""
         self._rest_s = 0.0
@@ -114,10 +110,7 @@ class Microphone:
         self._lost = 0
         self._index = 0
         self._overruns = 0
-        self._wedged = 0
         self._newest = b""
-        self._lost_at_s: float | None = None
-        self._told: DeviceTrouble | None = None
         self._silent = True  # since the start, or since it was opened again
         self._reopened = True
         self._capturing = False
@@ -140,7 +133,7 @@ class Microphone:
 
     def resume(self) -> None:
         """Open the device again."""
-        self._lost_at_s = self._told = self._doubt = None
+        self._health.forget()
         self._silent = self._silent or self._supervisor.paused
         self._supervisor.resume()
 
@@ -151,15 +144,15 @@ class Microphone:
     @property
     def stats(self) -> CaptureStats:
         """Return what is known now; the level is worked out only when asked for."""
-        trouble = None if self._supervisor.paused else self._told or self._silence
+        trouble = None if self._supervisor.paused else self._health.told or self._silence
         return CaptureStats(
             device=self._device.name,
             frames=self._frames,
             overruns=self._overruns,
             lost_frames=self._lost,
             level_dbfs=formats.level_dbfs(self._newest),
-            alive=self._lost_at_s is None and not self._silent and not self._supervisor.paused,
-            wedged=self._wedged,
+            alive=not self._health.is_lost and not self._silent and not self._supervisor.paused,
+            wedged=self._health.wedged,
             trouble=trouble.cause if trouble else "",
             remedy=trouble.remedy if trouble else "",
             offset_percent=100.0 * self._offset.offset / formats.FULL_SCALE,
@@ -168,8 +161,7 @@ class Microphone:
     async def _capture(self) -> None:
         self._samples.reset()
         self._offset = OffsetFilter()
-        self._pace = Pace(self._doubt)
-        self._refused = False
+        self._health.opened()
         self._flatline.reopened()
         self._rest = b""
         self._reopened = True
@@ -187,7 +179,7 @@ class Microphone:
         first_s, missing_s = self._samples.stamp(arrived_s, duration_s, overrun)
         if not self._keeps_time(duration_s, arrived_s, missing_s):
             return
-        if self._lost_at_s is not None or self._silent:
+        if self._health.is_lost or self._silent:
             self._device_back()
         if overrun:
             self._count_lost(missing_s)
@@ -202,17 +194,12 @@ class Microphone:
 
         One that was closed because it did not must prove it first.
         """
-        if self._refused:
-            return False
-        trouble = self._pace.take(duration_s, arrived_s, missing_s)
-        if trouble is not None:
-            self._doubt, self._refused = trouble, True
-            self._supervisor.fail(trouble)
-            return False
-        if self._doubt is not None and self._pace.proved:
-            self._doubt = None
+        pacing = self._health.take(duration_s, arrived_s, missing_s)
+        if pacing.failed:
+            self._supervisor.fail(pacing.failed)
+        if pacing.proved:
             self._supervisor.work()
-        return self._doubt is None
+        return pacing.usable
 
     def _skip_outage(self, first_s: float) -> None:
         """Let the index show how long the device was closed."""
@@ -261,22 +248,16 @@ class Microphone:
         )
 
     def _device_back(self) -> None:
-        outage_s = 0.0
-        if self._lost_at_s is not None:
-            outage_s = self._clock.monotonic() - self._lost_at_s
+        outage_s = self._health.back(self._clock.monotonic())
         self._silent = False
-        self._lost_at_s = self._told = None
         self._emit(CaptureBack(device=self._device.name, outage_s=outage_s))
 
     def _device_lost(self, trouble: DeviceTrouble) -> None:
-        if self._lost_at_s is None:
-            self._lost_at_s = self._clock.monotonic()
-        if trouble != self._told:
-            self._told = trouble
+        if self._health.lost(trouble, self._clock.monotonic()):
             self._emit(
                 CaptureLost(device=self._device.name, cause=trouble.cause, remedy=trouble.remedy)
             )
 
     def _device_wedged(self) -> None:
-        self._wedged += 1
-        self._emit(StreamWedged(device=self._device.name, abandoned=self._wedged))
+        self._health.wedged += 1
+        self._emit(StreamWedged(device=self._device.name, abandoned=self._health.wedged))

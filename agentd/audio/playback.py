@@ -16,9 +16,9 @@ from agentd.audio import formats
 from agentd.audio import jitter as notes
 from agentd.audio.devices import PlaybackDevice
 from agentd.audio.echo.playout import PlayoutClock
+from agentd.audio.health import DeviceHealth
 from agentd.audio.jitter import JitterBuffer
 from agentd.audio.opening import open_devices
-from agentd.audio.pace import Pace
 from agentd.audio.supervise import OPENING_S, STALL_S, DeviceSupervisor, DeviceTrouble
 from agentd.clock import Clock
 from agentd.config.settings import Audio
@@ -88,11 +88,7 @@ class Player:
         self._on_torn: Callable[[], None] | None = None
         self._ran_dry = 0  # of the device's count, seen
         self._playout = PlayoutClock()
-        self._pace = Pace(way="playback")
-        self._doubt: DeviceTrouble | None = (
-            None  # why the device was closed; until it is proved wrong
-        )
-        self._refused = False  # it is being closed
+        self._health = DeviceHealth("playback")
         self._lock = threading.Lock()
         self._cushion = JitterBuffer(settings.cushion_ms)
         self._cushion.set_volume(formats.gain_of_percent(settings.volume_percent))
@@ -100,9 +96,6 @@ class Player:
         self._loop_thread = 0
         self._silent_periods = 0
         self._overflowed_turn: int | None = None
-        self._wedged = 0
-        self._lost_at_s: float | None = None
-        self._told: DeviceTrouble | None = None
         self._played_ever = False
         self._supervisor = DeviceSupervisor(
             self._play,
@@ -134,7 +127,7 @@ class Player:
 
     def sound(self, pcm: bytes, *, duck: bool = True) -> None:
         """Play an earcon (int16 mono 24 kHz) at once, over a reply if there is one."""
-        if self._lost_at_s is not None:
+        if self._health.is_lost:
             return
         with self._lock:
             self._cushion.play(pcm, duck=duck)
@@ -160,7 +153,7 @@ class Player:
     @property
     def stats(self) -> PlaybackStats:
         """Return what is known now."""
-        trouble = None if self._supervisor.paused else self._told
+        trouble = None if self._supervisor.paused else self._health.told
         with self._lock:
             return PlaybackStats(
                 device=self._device.name,
@@ -169,9 +162,9 @@ class Player:
                 buffered_ms=self._cushion.buffered_ms,
                 cushion_ms=self._cushion.cushion_ms,
                 playing_turn=self._cushion.playing_turn,
-                alive=self._lost_at_s is None and self._played_ever,
+                alive=not self._health.is_lost and self._played_ever,
                 late_bytes=self._cushion.late_bytes,
-                wedged=self._wedged,
+                wedged=self._health.wedged,
                 trouble=trouble.cause if trouble else "",
                 remedy=trouble.remedy if trouble else "",
             )
@@ -182,12 +175,12 @@ class Player:
         match value:
             case ReplyAudio(turn=turn, pcm=pcm):
                 accepted = self._cushion.write(turn, pcm)
-                if self._lost_at_s is not None:
+                if self._health.is_lost:
                     self._cushion.lose()
                 return accepted
             case ReplyComplete(turn=turn):
                 self._cushion.complete(turn)
-                if self._lost_at_s is not None:
+                if self._health.is_lost:
                     self._cushion.lose()
             case ReplyCancelled(turn=turn):
                 self._cushion.cancel(turn)
@@ -204,8 +197,7 @@ class Player:
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
         self._playout.reset()
-        self._pace = Pace(self._doubt, "playback")
-        self._refused = False
+        self._health.opened()
         await self._device.play(self._source)
 
     def _source(self, frames: int, latency_s: float) -> bytes:
@@ -225,22 +217,19 @@ class Player:
 
         One that was closed because it did not must prove it first; it would swallow a reply.
         """
-        if self._refused:
-            return False
-        trouble = self._pace.take(frames / formats.PLAYBACK_RATE_HZ, self._clock.monotonic())
-        if trouble is not None:
-            self._doubt, self._refused = trouble, True
-            self._on_loop(lambda: self._supervisor.fail(trouble))
-            return False
-        if self._doubt is not None and self._pace.proved:
-            self._doubt = None
+        duration_s = frames / formats.PLAYBACK_RATE_HZ
+        pacing = self._health.take(duration_s, self._clock.monotonic())
+        failed = pacing.failed
+        if failed:
+            self._on_loop(lambda: self._supervisor.fail(failed))
+        if pacing.proved:
             self._on_loop(self._supervisor.work)
-        return self._doubt is None
+        return pacing.usable
 
     def _report(self, collected: list[notes.Note], pcm: bytes, latency_s: float) -> None:
         """Hand over to the loop."""
         self._supervisor.beat()
-        changed = self._lost_at_s is not None or not self._played_ever
+        changed = self._health.is_lost or not self._played_ever
         done = not self._keep_alive and self._silent_periods * formats.FRAME_S >= IDLE_S
         far_end = self._on_far_end
         torn = self._on_torn if self._has_run_dry() else None
@@ -254,7 +243,7 @@ class Player:
             return
 
         def tell() -> None:
-            if self._lost_at_s is not None or not self._played_ever:
+            if self._health.is_lost or not self._played_ever:
                 self._device_back()
             if torn is not None:
                 torn()
@@ -302,18 +291,12 @@ class Player:
             self._emit(ReplyOverflow(turn=turn, buffered_s=self._cushion.buffered_ms / 1000))
 
     def _device_back(self) -> None:
-        outage_s = 0.0
-        if self._lost_at_s is not None:
-            outage_s = self._clock.monotonic() - self._lost_at_s
+        outage_s = self._health.back(self._clock.monotonic())
         self._played_ever = True
-        self._lost_at_s = self._told = None
         self._emit(PlaybackBack(device=self._device.name, outage_s=outage_s))
 
     def _device_lost(self, trouble: DeviceTrouble) -> None:
-        if self._lost_at_s is None:
-            self._lost_at_s = self._clock.monotonic()
-        if trouble != self._told:
-            self._told = trouble
+        if self._health.lost(trouble, self._clock.monotonic()):
             self._emit(
                 PlaybackLost(device=self._device.name, cause=trouble.cause, remedy=trouble.remedy)
             )
@@ -323,5 +306,5 @@ class Player:
         self._tell(collected)
 
     def _device_wedged(self) -> None:
-        self._wedged += 1
-        self._emit(StreamWedged(device=self._device.name, abandoned=self._wedged))
+        self._health.wedged += 1
+        self._emit(StreamWedged(device=self._device.name, abandoned=self._health.wedged))
