@@ -11,11 +11,9 @@ import asyncio
 import ctypes
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Protocol
 
 STA_UNSYNC = 0x0040  # adjtimex(2): the kernel clock is not synchronised
-TIMESYNC_MARK = Path("/run/systemd/timesync/synchronized")  # systemd-timesyncd.service(8)
 
 
 @dataclass(frozen=True, slots=True)

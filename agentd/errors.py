@@ -12,7 +12,6 @@ from agentd.text import safe_text
 
 EXIT_OK = 0
 EXIT_FAILURE = 1
-EXIT_USAGE = 2
 EXIT_CONFIG = 78  # sysexits.h EX_CONFIG; the unit does not restart on it
 
 

@@ -25,7 +25,14 @@ from agentd.events import Frame, Speech, UtteranceEnded, UtteranceStarted
 from agentd.vad.cascade import AGGRESSIVENESS, CascadeDetector
 from agentd.vad.listener import Listener
 from agentd.vad.silero import SileroDetector, load_model
-from agentd.vad.webrtc import Detector, RawDetector, WebrtcDetector, WebrtcModel
+from agentd.vad.webrtc import (
+    UNVOICED,
+    VOICED,
+    Detector,
+    Judgement,
+    WebrtcDetector,
+    WebrtcModel,
+)
 from benchmarks.gate_scoring import Interval, Score, Truth, score, subtract
 
 CHECKOUT = Path(__file__).parent.parent
@@ -135,6 +142,22 @@ def _decisions(truth: Truth, opened: Sequence[float]) -> Iterator[float]:
             if begin - DECISION_REACH_S < at_s < end:
                 yield (at_s - begin) * 1000
                 break
+
+
+class RawDetector:
+    """webrtcvad on every frame, as most programs use it. For comparison."""
+
+    def __init__(self, aggressiveness: int) -> None:
+        self.name = f"webrtcvad {aggressiveness}"
+        self._model = WebrtcModel(aggressiveness)
+
+    def judge(self, frame: Frame, level_dbfs: float, *, is_open: bool) -> Judgement:  # noqa: ARG002
+        """Judge the next frame."""
+        return VOICED if self._model.is_speech(frame.pcm) else UNVOICED
+
+    def reset(self) -> None:
+        """Start with a new model."""
+        self._model.reset()
 
 
 def candidates(*, curve: bool = False) -> list[Candidate]:

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from agentd.cli.watch import LAST_TURNS, History, meter, plain_line, render
+from agentd.cli.watch import LAST_TURNS, History, meter, picture, plain_line
 
 TURN = {"turn": 4, "speech_ms": 1_500.0, "first_audio_ms": 412.0, "interrupted": False}
 STATUS: dict[str, Any] = {
@@ -64,7 +64,7 @@ def shown(document: dict[str, Any], history: History | None = None) -> str:
     history = history or History()
     history.take(document)
     stream = io.StringIO()
-    render(Console(file=stream, width=110, force_terminal=False), document, history)
+    Console(file=stream, width=110, force_terminal=False).print(picture(document, history))
     return stream.getvalue()
 
 

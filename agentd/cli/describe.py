@@ -9,6 +9,7 @@ from agentd.errors import ControlError
 from agentd.service.statustext import (
     duration_text,
     not_working,
+    session_counts,
     status_sentence,
     was_answered,
 )
@@ -94,9 +95,7 @@ def _attention(attention: Mapping[str, Any]) -> str:
 
 
 def _session(session: Mapping[str, Any]) -> str:
-    parts = [f"{counted(session['connections'], 'connection')}, {session['resumes']} resumed"]
-    if session["last_resume_ms"] is not None:
-        parts.append(f"last in {session['last_resume_ms'] / 1000:.2f} s")
+    parts = [session_counts(session)]
     if session["handle_age_s"] is not None:
         parts.append(f"handle {duration_text(session['handle_age_s'])} old")
     if session["go_away_in_s"] is not None:

@@ -11,11 +11,11 @@ from agentd.cli.describe import NOT_A_STATUS, describe
 from agentd.errors import EXIT_FAILURE, ControlError
 from agentd.service import terminal
 from agentd.service.client import ControlClient
-from agentd.service.statustext import duration_text, not_working, was_answered
+from agentd.service.statustext import duration_text, not_working, session_counts, was_answered
 from agentd.text import counted, json_text
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import RenderableType
 
 METER_WIDTH = 32
 METER_FLOOR_DBFS = -60.0
@@ -185,9 +185,7 @@ def _speaker(playback: Status) -> RenderableType:
 def _session(session: Status) -> RenderableType:
     from rich.text import Text
 
-    counts = f"{counted(session['connections'], 'connection')}, {session['resumes']} resumed"
-    if session["last_resume_ms"] is not None:
-        counts += f", last in {session['last_resume_ms'] / 1000:.2f} s"
+    counts = session_counts(session)
     if session["connected"]:
         ends = session["go_away_in_s"]
         soon = f", ends in {ends:.0f} s" if ends is not None else ""
@@ -207,8 +205,3 @@ def _turn(turn: Status) -> RenderableType:
     )
     broken = ", interrupted" if turn["interrupted"] else ""
     return Text(f"{turn['speech_ms'] / 1000:.1f} s spoken, {answered}{broken}")
-
-
-def render(console: Console, status: Status, history: History) -> None:
-    """Print one picture; for documents and tests."""
-    console.print(picture(status, history))

@@ -70,29 +70,6 @@ class RecordingLights:
 
 
 @dataclass(slots=True)
-class Several:
-    """More than one set of lights, shown alike; the first decides the kind."""
-
-    members: tuple[Lights, ...]
-
-    @property
-    def kind(self) -> LightKind:
-        """Return the kind of the first member that has a light."""
-        kinds = (member.kind for member in self.members)
-        return next((kind for kind in kinds if kind is not LightKind.NONE), LightKind.NONE)
-
-    def show(self, look: Look) -> None:
-        """Show on all."""
-        for member in self.members:
-            member.show(look)
-
-    def close(self) -> None:
-        """Close all."""
-        for member in self.members:
-            member.close()
-
-
-@dataclass(slots=True)
 class _Part:
     """One LED on its pins and how a look is put on it."""
 

@@ -70,10 +70,6 @@ class Notifier:
         """Tell that the daemon is going down on purpose."""
         self._send("STOPPING=1")
 
-    def extend_timeout(self, seconds: float) -> None:
-        """Ask for `seconds` more for a start or stop in progress."""
-        self._send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
-
     def feed(self) -> None:
         """Feed the watchdog."""
         self._send("WATCHDOG=1")

@@ -55,6 +55,13 @@ def not_working(device: Mapping[str, Any]) -> str:
     return f"not working: {cause}. {remedy}" if cause else ""
 
 
+def session_counts(session: Mapping[str, Any]) -> str:
+    """Return how often a session has been connected: 19 connections, 18 resumed, last in 0.61 s."""
+    counts = f"{counted(session['connections'], 'connection')}, {session['resumes']} resumed"
+    last_ms = session["last_resume_ms"]
+    return counts if last_ms is None else f"{counts}, last in {last_ms / 1000:.2f} s"
+
+
 def _table(status: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     value = status.get(key)
     return value if isinstance(value, Mapping) else {}

@@ -60,22 +60,6 @@ class WebrtcModel:
         self._vad = self._make()
 
 
-class RawDetector:
-    """webrtcvad on every frame, as most programs use it. For comparison."""
-
-    def __init__(self, aggressiveness: int) -> None:
-        self.name = f"webrtcvad {aggressiveness}"
-        self._model = WebrtcModel(aggressiveness)
-
-    def judge(self, frame: Frame, level_dbfs: float, *, is_open: bool) -> Judgement:  # noqa: ARG002
-        """Judge the next frame."""
-        return VOICED if self._model.is_speech(frame.pcm) else UNVOICED
-
-    def reset(self) -> None:
-        """Start with a new model."""
-        self._model.reset()
-
-
 class WebrtcDetector:
     """webrtcvad on frames that stand out from the noise of the room.
 

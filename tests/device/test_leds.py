@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import subprocess
 import sys
 from pathlib import Path
@@ -15,15 +14,12 @@ from agentd.config.settings import GpioPins
 from agentd.device.gpio import advise, open_factory
 from agentd.device.leds import (
     GpioLights,
-    NoLights,
     RecordingLights,
-    Several,
     open_lights,
     turn_off,
 )
 from agentd.device.patterns import LightKind, look
 from agentd.device.state import DeviceState
-from agentd.device.terminal import TerminalLed, dot
 from agentd.errors import GpioError
 from agentd.events import Event, GpioUnavailable
 
@@ -241,49 +237,6 @@ def test_recording_lights() -> None:
     assert lights.states == [DeviceState.IDLE, DeviceState.LISTENING, DeviceState.IDLE]
     lights.close()
     assert lights.closed
-
-
-def test_several() -> None:
-    """Several lights show the same; the first one that is a light decides the kind."""
-    one, other = RecordingLights(FakeClock()), RecordingLights(FakeClock(), LightKind.PLAIN)
-    lights = Several((NoLights(), other, one))
-    lights.show(LISTENING)
-    assert [shown for _, shown in one.shown + other.shown] == [LISTENING, LISTENING]
-    assert (lights.kind, Several(()).kind) == (LightKind.PLAIN, LightKind.NONE)
-    lights.close()
-    assert one.closed
-    assert other.closed
-
-
-def test_terminal_paints_over_its_line() -> None:
-    """On a terminal one line is painted over, in colour, with the microphone's state."""
-    stream = io.StringIO()
-    led = TerminalLed(stream, live=True)
-    led.show(look(DeviceState.FOLLOW_UP, 0.0, LightKind.RGB, muted=True))
-    led.close()
-    assert stream.getvalue() == (
-        "\r\x1b[2K\x1b[38;2;60;83;83m●\x1b[0m follow up  [microphone off]\r\x1b[2K"
-    )
-    assert dot(LISTENING) == "\x1b[38;2;60;255;255m●\x1b[0m"
-
-
-def test_pipe_gets_one_line_per_state() -> None:
-    """Into a file goes one plain line for each new state."""
-    stream = io.StringIO()
-    led = TerminalLed(stream)
-    for shown in (IDLE, LISTENING, LISTENING, IDLE):
-        led.show(shown)
-    led.clear()
-    assert stream.getvalue() == "* idle\n* listening\n* idle\n"
-
-
-def test_terminal_gone() -> None:
-    """A closed terminal does not stop the daemon."""
-    stream = io.StringIO()
-    stream.close()
-    led = TerminalLed(stream, live=True)
-    led.show(LISTENING)
-    led.close()
 
 
 class Lines:

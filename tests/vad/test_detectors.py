@@ -16,7 +16,8 @@ from agentd.vad.cascade import CascadeDetector
 from agentd.vad.choose import choose_detector
 from agentd.vad.floor import NoiseFloor
 from agentd.vad.silero import CHUNK_BYTES, SileroDetector, load_model
-from agentd.vad.webrtc import RawDetector, WebrtcDetector, WebrtcModel
+from agentd.vad.webrtc import WebrtcDetector, WebrtcModel
+from benchmarks.voice_gate import RawDetector
 
 QUIET, LOUD = -55.0, -20.0
 
