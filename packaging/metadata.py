@@ -8,7 +8,7 @@ import tomllib
 from pathlib import Path
 
 # What a device has of the optional parts.
-EXTRAS = ("aec", "gpio", "journal", "vad", "wake")
+EXTRAS = ("aec", "gpio", "vad", "wake")
 
 
 def of_extra(requirement: str, extra: str) -> str:

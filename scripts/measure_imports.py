@@ -19,8 +19,6 @@ from dataclasses import dataclass
 MODULES = (
     "asyncio",
     "ssl",
-    "systemd.daemon",
-    "systemd.journal",
     "pyaudio",
     "webrtcvad",
     "gpiozero",

