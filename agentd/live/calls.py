@@ -23,13 +23,12 @@ from typing import Any
 
 from agentd.events import ToolCalled, ToolStarted
 from agentd.live.admission import Admission
-from agentd.live.commands import CallTool, CancelTimer, CancelTool, SetTimer
+from agentd.live.commands import CallTool, CancelTool
 from agentd.live.messages import FunctionCall, ToolResponse, canonical
 from agentd.live.outputs import Outputs
 
 MAX_CALLS = 32  # running at once
 MAX_KEPT = 64  # with those whose results are kept for a repeated question
-TIMER = "tool:"
 TO_BE_TOLD = -1  # in place of a turn: the result goes out as conversation
 UNWANTED = -2  # in place of a turn: the result is dropped
 
@@ -45,6 +44,7 @@ class Call:
     turn: int
     started_s: float
     blocking: bool
+    overdue_at_s: float
     asked: bool = True  # its connection is there: the model can be answered
     response: Mapping[str, Any] | None = None  # set when it is done
     outcome: str = ""
@@ -144,10 +144,12 @@ class Calls:
         if instead is not None:
             return [Respond(ToolResponse(asked.call_id, asked.name, instead), turn)]
         self._last_key += 1
-        call = Call(self._last_key, asked.call_id, asked.name, args, turn, now, blocking)
+        call = Call(
+            self._last_key, asked.call_id, asked.name, args, turn, now, blocking, now + timeout_s
+        )
         call.tellable = tellable
         self._out.emit(ToolStarted(tool=call.name, turn=turn))
-        self._run(call, asked.args, timeout_s)
+        self._run(call, asked.args)
         return []
 
     def run_by_hand(
@@ -155,13 +157,14 @@ class Calls:
     ) -> None:
         """Run what a person has confirmed without the model; it hears of the result."""
         self._last_key += 1
-        call = Call(self._last_key, "", name, canonical(args), TO_BE_TOLD, now, blocking=False)
+        call = Call(
+            self._last_key, "", name, canonical(args), TO_BE_TOLD, now, False, now + timeout_s
+        )
         call.asked, call.by_hand = False, True
-        self._run(call, args, timeout_s)
+        self._run(call, args)
 
-    def _run(self, call: Call, args: Mapping[str, Any], timeout_s: float) -> None:
+    def _run(self, call: Call, args: Mapping[str, Any]) -> None:
         self._calls.append(call)
-        self._out.add(SetTimer(f"{TIMER}{call.key}", call.started_s + timeout_s))
         self._out.add(CallTool(call.key, call.name, dict(args)))
 
     def _same(self, asked: FunctionCall, args: str) -> Call | None:
@@ -174,19 +177,24 @@ class Calls:
         call = self._running(key)
         if call is None:
             return []  # cancelled or timed out before
-        self._out.add(CancelTimer(f"{TIMER}{key}"))
         call.response = response
         call.outcome = outcome if call.asked or call.by_hand else "late"
         took_ms = (now - call.started_s) * 1000.0
         self._out.emit(ToolCalled(tool=call.name, outcome=call.outcome, took_ms=took_ms))
         return self._answer(call)
 
-    def timed_out(self, key: int, now: float) -> list[Answer]:
-        """Answer for a tool that takes too long."""
-        if self._running(key) is None:
-            return []
-        self._out.add(CancelTool(key))
-        return self.done(key, "timeout", {"error": "the function took too long"}, now)
+    def tick(self, now: float) -> list[Answer]:
+        """Answer for the tools that take too long."""
+        answers: list[Answer] = []
+        for call in [c for c in self._calls if c.running and c.overdue_at_s <= now]:
+            self._out.add(CancelTool(call.key))
+            error = {"error": "the function took too long"}
+            answers += self.done(call.key, "timeout", error, now)
+        return answers
+
+    def deadline(self) -> float | None:
+        """Return when `tick` should be called next, if ever."""
+        return min((c.overdue_at_s for c in self._calls if c.running), default=None)
 
     def cancelled(self, call_ids: tuple[str, ...], now: float) -> None:
         """Stop calls that the model has withdrawn; they get no answer."""
@@ -261,7 +269,6 @@ class Calls:
                 self._stop(call, now)
 
     def _stop(self, call: Call, now: float) -> None:
-        self._out.add(CancelTimer(f"{TIMER}{call.key}"))
         self._out.add(CancelTool(call.key))
         took_ms = (now - call.started_s) * 1000.0
         self._out.emit(ToolCalled(tool=call.name, outcome="cancelled", took_ms=took_ms))

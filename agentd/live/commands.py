@@ -50,10 +50,9 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
-class TimerFired:
-    """A timer set by `SetTimer` is due."""
+class Tick:
+    """Time has passed: `Conversation.deadline` is reached. An early one does no harm."""
 
-    name: str
     unsent_bytes: int = 0  # of what was said, not yet acknowledged by the service's kernel
 
 
@@ -143,7 +142,7 @@ Input = (
     | Connected
     | Received
     | Ended
-    | TimerFired
+    | Tick
     | Say
     | AddContext
     | Instruct
@@ -238,21 +237,6 @@ class PutAside:
 
 
 @dataclass(frozen=True, slots=True)
-class SetTimer:
-    """Ask for `TimerFired(name)` at monotonic `at_s`; replaces a timer of the same name."""
-
-    name: str
-    at_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class CancelTimer:
-    """Take a timer back."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
 class CallTool:
     """Run a tool; answered by `ToolDone` unless cancelled."""
 
@@ -290,8 +274,6 @@ Command = (
     | EmitInLine
     | StoreDocument
     | PutAside
-    | SetTimer
-    | CancelTimer
     | CallTool
     | CancelTool
     | Outcome

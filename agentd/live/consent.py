@@ -129,9 +129,8 @@ class Consent:
         """Return the function that waits for a person; empty: none."""
         return "" if self._pending is None else self._pending.name
 
-    @property
-    def lapses_s(self) -> float | None:
-        """Return when to call `expire`."""
+    def deadline(self) -> float | None:
+        """Return when `tick` should be called next, if ever."""
         return None if self._pending is None else self._pending.lapses_s
 
     def configure(self, mode: Mode, *, press: str = "") -> None:
@@ -147,7 +146,7 @@ class Consent:
         self, name: str, args: Mapping[str, Any], turn: int, now: float
     ) -> Mapping[str, Any] | None:
         """Return None if the call may be run, or what the model is told instead."""
-        self.expire(now)
+        self.tick(now)
         question = Question() if self._mode == "off" else self._ask(name, args)
         if not question.text:
             return None
@@ -282,7 +281,7 @@ class Consent:
 
     def pressed(self, now: float) -> Pending | None:
         """Take the button for a yes; return the call that is to be run now."""
-        self.expire(now)
+        self.tick(now)
         pending = self._pending
         if pending is None or pending.heard_s is None or now > pending.open_until_s:
             return None
@@ -290,7 +289,7 @@ class Consent:
 
     # ── the end ──
 
-    def expire(self, now: float) -> None:
+    def tick(self, now: float) -> None:
         """Give up what nobody has confirmed in time."""
         if self._pending is not None and now >= self._pending.lapses_s:
             self.lapse("timeout")

@@ -66,7 +66,7 @@ class Dependents:
             self._calls.turn_over(turn.number)
             if turn.content and not turn.cancelled:
                 self._consent.replied(turn.number)
-        self._memory.add(turn.user_text, turn.model_text)
+        self._memory.add(turn.user_text, turn.model_text, now)
 
     def are_at_work_for(self, turn: int) -> bool:
         """Return whether the answer of `turn` cannot be complete before a function's result."""

@@ -34,7 +34,11 @@ MAX_REFUSALS = 2  # sessions in a row that end over a restored conversation befo
 
 
 class Memory:
-    """The ladder of handles, the journal, and the instruction in force."""
+    """The ladder of handles, the journal, and the instruction in force.
+
+    Of all parts it alone needs the wall clock, for what is kept over a restart: `wall` is set
+    before every input.
+    """
 
     def __init__(self, settings: Settings, out: Outputs, endpoint: str) -> None:
         privacy = settings.privacy
@@ -48,14 +52,17 @@ class Memory:
         self._identity = identity(settings, endpoint)
         self._dialled = self._identity  # what the handles of the present connection are bound to
         self._out = out
+        self._look_at_s: float | None = None  # for what has become too old
+        self.wall = WallTime(0.0, synchronised=False)  # at the present input
         self._lags = False  # something was said that the newest handle may not lead to
         self._spoken_instruction: str | None = None  # in place of the configured one
         self._refusals = 0  # of the restored conversation, over restarts
 
-    def load(self, session: object, transcript: object) -> None:
+    def load(self, session: object, transcript: object, now: float) -> None:
         """Take over what the store held."""
         self.journal.load(transcript)
-        self._retain(transcript)
+        self._retain(transcript, now)
+        self._plan(now)
         if not isinstance(session, dict) or session.get("version") != VERSION:
             return
         handles = session.get("handles")
@@ -69,7 +76,7 @@ class Memory:
         if isinstance(refusals, int) and not isinstance(refusals, bool):
             self._refusals = min(max(refusals, 0), MAX_REFUSALS - 1)
 
-    def configure(self, settings: Settings, endpoint: str) -> None:
+    def configure(self, settings: Settings, endpoint: str, now: float) -> None:
         """Take new settings; what privacy no longer allows is deleted at once."""
         before, self._settings = self._settings, settings
         self._identity = identity(settings, endpoint)
@@ -83,11 +90,7 @@ class Memory:
             self._out.add(StoreDocument(TRANSCRIPT, None))
         if before.live.system_instruction != settings.live.system_instruction:
             self._spoken_instruction = None  # the file has the last word
-
-    @property
-    def wall(self) -> WallTime:
-        """Return the wall clock at the present input."""
-        return self._out.wall
+        self._plan(now)
 
     # ── instruction ──
 
@@ -108,30 +111,32 @@ class Memory:
 
     # ── handles ──
 
-    def choose(self) -> Choice:
+    def choose(self, now: float) -> Choice:
         """Return the best way to dial."""
-        out = self._out
         self._dialled = self._identity
         return self.ladder.choose(
             self._identity,
             lifetime_s=self._settings.handle_lifetime_s,
-            now=out.now,
-            wall=out.wall,
-            can_restore=bool(self.exchanges()),
+            now=now,
+            wall=self.wall,
+            can_restore=bool(self.exchanges(now)),
         )
 
     def offer(
-        self, update: ResumptionUpdate, consumed: int | None, parent: Handle | None = None
+        self,
+        update: ResumptionUpdate,
+        consumed: int | None,
+        now: float,
+        parent: Handle | None = None,
     ) -> None:
         """Take an update; a new handle is stored. For `parent` see `Ladder.offer`."""
-        out = self._out
         template = Handle(
             "",
             self._dialled,
-            out.wall,
+            self.wall,
             digest(self._settings, self._spoken_instruction),
-            alive_s=out.now,
-            alive=out.wall,
+            alive_s=now,
+            alive=self.wall,
             consumed=consumed,
         )
         stored = self.ladder.offer(update, template, parent)
@@ -151,9 +156,9 @@ class Memory:
         if had_handles:
             self.save()
 
-    def was_alive(self) -> None:
+    def was_alive(self, now: float) -> None:
         """Note that the session was alive just now; the lifetime of its handles starts anew."""
-        self.ladder.touch(self._out.now, self._out.wall)
+        self.ladder.touch(now, self.wall)
         self.save()
 
     @property
@@ -217,38 +222,49 @@ class Memory:
 
     # ── transcript ──
 
-    def exchanges(self) -> tuple[Exchange, ...]:
+    def exchanges(self, now: float) -> tuple[Exchange, ...]:
         """Return what a fresh session may be told."""
-        return self.journal.recent(self._out.now, self._out.wall)
+        return self.journal.recent(now, self.wall)
 
-    def _retain(self, document: object) -> None:
+    def _retain(self, document: object, now: float) -> None:
         """Take from the disk what the privacy settings no longer allow there."""
         if not self.journal.enabled:
             self._out.add(StoreDocument(TRANSCRIPT, None))  # and what was put aside of it
         elif isinstance(document, dict) and document.get("version") == VERSION:
             turns = document.get("turns")
-            if isinstance(turns, list) and len(self.exchanges()) < len(turns):
+            if isinstance(turns, list) and len(self.exchanges(now)) < len(turns):
                 self._keep_transcript()
 
-    def expire(self) -> None:
+    def tick(self, now: float) -> None:
         """Delete what has become too old, here and on disk."""
+        if self._look_at_s is None or now < self._look_at_s:
+            return
         before = len(self.journal)
-        if len(self.exchanges()) < before:
+        if len(self.exchanges(now)) < before:
             self._keep_transcript()
+        self._look_at_s = None
+        self._plan(now)
 
-    @property
-    def expires_at_s(self) -> float | None:
-        """Return when to call `expire`, if anything is kept."""
-        return self.journal.next_expiry_s(self._out.now, self._out.wall)
+    def deadline(self) -> float | None:
+        """Return when `tick` should be called next, if ever."""
+        return self._look_at_s
+
+    def _plan(self, now: float) -> None:
+        """Look again when the oldest is too old, or when that was planned if it is sooner."""
+        at_s = self.journal.next_expiry_s(now, self.wall)
+        if at_s is not None and self._look_at_s is not None:
+            at_s = min(at_s, self._look_at_s)
+        self._look_at_s = at_s
 
     def _keep_transcript(self) -> None:
         document = self.journal.to_document() if len(self.journal) else None
         self._out.add(StoreDocument(TRANSCRIPT, document))
 
-    def add(self, user: str, model: str) -> None:
+    def add(self, user: str, model: str, now: float) -> None:
         """Keep an exchange."""
-        if self.journal.add(user, model, self._out.now, self._out.wall):
+        if self.journal.add(user, model, now, self.wall):
             self._keep_transcript()
+            self._plan(now)
 
     # ── all ──
 

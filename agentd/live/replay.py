@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from agentd.config.settings import Settings
 from agentd.events import EndReason, UtteranceEnded
 from agentd.live.messages import (
     UPLINK_BYTES_PER_MS,
@@ -33,7 +34,14 @@ from agentd.live.messages import (
 
 MAX_FAILURES = 4  # newest handle, previous handle, fresh session, and one for bad luck
 MAX_TEXTS = 16
+RING_MARGIN_S = 10.0
 MAX_INDEXES = 200_000  # messages on a connection, hours of speech; later ones cannot be found
+
+
+def ring_bytes(settings: Settings) -> int:
+    """Return how much speech is kept: the longest utterance, and what may still be replayed."""
+    seconds = settings.vad.max_utterance_s + settings.network.replay_max_age_s + RING_MARGIN_S
+    return int(seconds * 1000 * UPLINK_BYTES_PER_MS)
 
 
 @dataclass(slots=True, eq=False)
@@ -63,7 +71,7 @@ class Utterance:
 
     @property
     def joins_next(self) -> bool:
-        """Tell whether speech goes straight on in the next utterance (split by length)."""
+        """Return whether speech goes straight on in the next utterance (split by length)."""
         return self.end is not None and self.end.reason is EndReason.MAX_LENGTH
 
     @property
@@ -159,7 +167,7 @@ class Outbox:
 
     @property
     def full_of_texts(self) -> bool:
-        """Tell whether no more typed text should be taken until some is delivered."""
+        """Return whether no more typed text should be taken until some is delivered."""
         return sum(isinstance(i, Typed) and not i.done for i in self._items) >= MAX_TEXTS
 
     def extend(self, utterance: Utterance, pcm: bytes) -> list[Lost]:
@@ -360,6 +368,15 @@ class SentLog:
         first = self._sent.popleft()
         self._bytes -= size_bytes(first.message)
         self._floor = first.position
+
+
+def settled(pending: list[Sent], waiting: set[int]) -> set[int]:
+    """Return the utterances of the log that nobody waits for: answered, lost or unwanted.
+
+    The state of an older handle may lack them all the same. Asking an answered question again would
+    have the device speak out of the blue.
+    """
+    return {sent.utterance for sent in pending if sent.utterance is not None} - waiting
 
 
 def without_stale(pending: list[Sent], stale: set[int]) -> list[Sent]:

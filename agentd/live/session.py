@@ -24,10 +24,10 @@ from agentd.live.failures import Failure, Kind, Phase, safe_reason
 from agentd.live.google.connector import endpoint
 from agentd.live.memory import SESSION, TRANSCRIPT
 from agentd.live.messages import MESSAGE_BYTES, ClientMessage, RealtimeAudio, size_bytes
+from agentd.live.replay import ring_bytes
 from agentd.live.status import SessionStatus
 from agentd.live.store import ConversationStore
 from agentd.live.toolbox import Toolbox
-from agentd.live.uplink import ring_bytes
 from agentd.net.path import PathChange
 from agentd.stage import Stage
 from agentd.waiting import wait_for_event
@@ -80,7 +80,6 @@ class LiveSession(Stage):
         self._outcome = ""
         self._wall = WallTime(0.0, synchronised=False)
         self._wall_read_s = -WALL_AGE_S
-        self._timers: dict[str, float] = {}
         self._timer_moved = asyncio.Event()
         self._sleeping_until_s = 0.0
         self._tasks: asyncio.TaskGroup | None = None
@@ -97,8 +96,6 @@ class LiveSession(Stage):
             c.EmitInLine: self._emit_in_line,
             c.StoreDocument: self._write,
             c.PutAside: lambda command: self._store.put_aside(command.name),
-            c.SetTimer: self._set_timer,
-            c.CancelTimer: self._cancel_timer,
             c.CallTool: self._call_tool,
             c.CancelTool: self._cancel_tool,
             c.Outcome: self._note_outcome,
@@ -258,6 +255,9 @@ class LiveSession(Stage):
                     self._rules[type(command)](command)
         finally:
             self._handling = False
+        at_s = self._conversation.deadline()
+        if at_s is not None and at_s < self._sleeping_until_s:
+            self._timer_moved.set()
 
     def _wall_time(self) -> WallTime:
         now = self._clock.monotonic()
@@ -380,26 +380,16 @@ class LiveSession(Stage):
 
     # ── timers ──
 
-    def _set_timer(self, command: c.SetTimer) -> None:
-        self._timers[command.name] = command.at_s
-        if command.at_s < self._sleeping_until_s:
-            self._timer_moved.set()
-
-    def _cancel_timer(self, command: c.CancelTimer) -> None:
-        self._timers.pop(command.name, None)
-
     async def _keep_time(self) -> None:
-        """Fire what is due; sleep until the next, or until an earlier one is set."""
+        """Have the conversation do what is due; sleep until the next, or until it is sooner."""
         while True:
-            now = self._clock.monotonic()
-            for name in [name for name, at_s in self._timers.items() if at_s <= now]:
-                if self._timers.get(name, now + 1.0) <= now:
-                    del self._timers[name]
-                    unsent = self._wire.unsent_bytes if self._wire is not None else 0
-                    self._feed(c.TimerFired(name, unsent))
+            at_s = self._conversation.deadline()
+            if at_s is not None and at_s <= self._clock.monotonic():
+                self._feed(c.Tick(self._wire.unsent_bytes if self._wire is not None else 0))
             await asyncio.sleep(0)  # whatever is due, the other tasks have their turn
             self._timer_moved.clear()
-            self._sleeping_until_s = min(self._timers.values(), default=float("inf"))
+            at_s = self._conversation.deadline()
+            self._sleeping_until_s = float("inf") if at_s is None else at_s
             wait_s = self._sleeping_until_s - self._clock.monotonic()
             if wait_s == float("inf"):
                 await self._timer_moved.wait()

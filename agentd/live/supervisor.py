@@ -17,6 +17,7 @@ from agentd.live import commands as c
 from agentd.live.backoff import Backoff, DialBudget, FlapDamper
 from agentd.live.causes import CURED_BY_PATH
 from agentd.live.causes import Handling as Do
+from agentd.live.deadlines import Deadlines
 from agentd.live.failures import SETUP_REFUSED, Failure, Kind, Phase, Verdict
 from agentd.live.handle_trust import ConnectionRecord, Scene, Trust
 from agentd.live.machine import CLOSING, CONNECTED, HOLDING, Action, Machine, Move, State
@@ -69,6 +70,7 @@ class Supervisor:
         self._client_content = client_content
         self._machine = Machine(out)
         self._trust = Trust(memory)
+        self._due = Deadlines()
         self._backoff = Backoff(BACKOFF_BASE_S, settings.live.backoff_max_s, random)
         self._quota = Backoff(QUOTA_BASE_S, QUOTA_CAP_S, random, floor_s=QUOTA_FLOOR_S)
         self._budget = DialBudget(settings.live.dials_per_min)
@@ -132,18 +134,18 @@ class Supervisor:
         if at_s <= now:
             self._move(Move.DIAL, now)
         else:
-            self._out.set_timer("dial", at_s)
+            self._due.set("dial", at_s)
 
     def _dial(self, now: float) -> None:
         out, live = self._out, self._settings.live
-        out.cancel_timer("dial")
+        self._due.cancel("dial")
         self.dial_at_s = None
         self._last_dial_s = now
         self._budget.spend(now)
         self.dials += 1
-        choice = self._memory.choose()
+        choice = self._memory.choose(now)
         self.connection = ConnectionRecord(self.dials, choice)
-        out.set_timer("setup", now + live.connect_timeout_s + live.setup_timeout_s + GUARD_S)
+        self._due.set("setup", now + live.connect_timeout_s + live.setup_timeout_s + GUARD_S)
         out.emit(events.Connecting(connection=self.dials, rung=choice.rung.value))
         plan = c.SetupPlan(
             self._settings,
@@ -159,8 +161,8 @@ class Supervisor:
         if connection is None or connection.number != number or self.state is not State.DIALING:
             return None  # we are closing it already
         connection.ready_s = connection.last_frame_s = now
-        self._out.cancel_timer("setup")
-        self._out.set_timer("stable", now + STABLE_S)
+        self._due.cancel("setup")
+        self._due.set("stable", now + STABLE_S)
         self.connections += 1
         self._trust.stood()
         self.trouble = None
@@ -192,7 +194,7 @@ class Supervisor:
             events.SessionFresh(
                 connection=connection.number,
                 cause=choice.why_not,
-                restored_turns=len(self._memory.exchanges()) if restoring else 0,
+                restored_turns=len(self._memory.exchanges(now)) if restoring else 0,
                 gap_ms=gap_ms,
             )
         )
@@ -238,7 +240,7 @@ class Supervisor:
         self._out.emit(events.GoAway(connection=connection.number, time_left_s=time_left_s))
         self.leave_when_quiet("go away", now)
         force_at_s = connection.go_away_at_s - self._settings.live.go_away_margin_s
-        self._out.set_timer("go_away", max(now, force_at_s))
+        self._due.set("go_away", max(now, force_at_s))
 
     def leave_when_quiet(self, cause: str, now: float) -> None:
         """Give this connection up at the next quiet moment."""
@@ -288,7 +290,7 @@ class Supervisor:
         self._uplink.detach()
         self._out.add(c.Close(self.connection.number, graceful))
         if graceful:
-            self._out.set_timer("close", now + CLOSE_S)
+            self._due.set("close", now + CLOSE_S)
 
     # ── the end of a connection ──
 
@@ -297,8 +299,7 @@ class Supervisor:
         connection = self.connection
         if connection is None or connection.number != number or self.state not in HOLDING:
             return None
-        for name in ("setup", "stable", "go_away", "close"):
-            self._out.cancel_timer(name)
+        self._due.cancel("setup", "stable", "go_away", "close")
         ours = seen.kind is Kind.LOCAL and connection.because is not None
         failure = connection.because if ours and connection.because is not None else seen
         judgement = self._trust.judge(
@@ -322,7 +323,7 @@ class Supervisor:
         self.connection = None
         if connection.ready_s is not None:
             self._lost_at_s = now
-            self._memory.was_alive()
+            self._memory.was_alive(now)
         if connection.go_away_at_s is not None:
             connection.planned = True  # the announced end, also if the service was first
         refused = (
@@ -409,14 +410,22 @@ class Supervisor:
 
     # ── time ──
 
-    def timer_fired(self, name: str, now: float) -> None:
+    def deadline(self) -> float | None:
+        """Return when `tick` should be called next, if ever."""
+        return self._due.next()
+
+    def tick(self, now: float) -> None:
         """Do what is due."""
+        while (name := self._due.pop(now)) is not None:
+            self._do(name, now)
+
+    def _do(self, name: str, now: float) -> None:
         if name == "dial" and self._machine.can(Move.DIAL):
             self._await_dial_or_dial(now)
         elif name == "setup" and self.state is State.DIALING:
             failure = Failure(Phase.SETUP, Kind.TIMEOUT, reason="no setupComplete")
             self.abandon(failure, now, planned=False)
-        elif name == "stable":
+        elif name == "stable" and self.is_live:  # not one that is being given up just now
             self._reset_backoff()
         elif name == "go_away":
             self.quiet(now)  # it is not, but the service will not wait
@@ -444,5 +453,4 @@ class Supervisor:
             self._close(now, graceful=True)
         elif action is Action.FINISH:
             self._uplink.detach()
-            self._out.cancel_all_timers()
             self._out.add(c.Finished())

@@ -25,6 +25,7 @@ from agentd.events import (
     UtteranceEnded,
     UtteranceStarted,
 )
+from agentd.live.capabilities import Capabilities
 from agentd.live.commands import PurgeAudio
 from agentd.live.line import Line
 from agentd.live.messages import (
@@ -48,6 +49,8 @@ from agentd.live.replay import (
     SentLog,
     Typed,
     Utterance,
+    ring_bytes,
+    settled,
     without_stale,
 )
 from agentd.live.turn import NO_ANSWER
@@ -58,15 +61,6 @@ MAX_MESSAGE_BYTES = 100 * UPLINK_BYTES_PER_MS  # the longest the Live API guide 
 JOIN_S = 1.0  # the rest of a split utterance follows without a gap; later it will not come
 
 
-RING_MARGIN_S = 10.0
-
-
-def ring_bytes(settings: Settings) -> int:
-    """Return how much speech is kept: the longest utterance, and what may still be replayed."""
-    seconds = settings.vad.max_utterance_s + settings.network.replay_max_age_s + RING_MARGIN_S
-    return int(seconds * 1000 * UPLINK_BYTES_PER_MS)
-
-
 @dataclass(frozen=True, slots=True)
 class UplinkSettings:
     """What the uplink needs of the settings."""
@@ -75,6 +69,16 @@ class UplinkSettings:
     client_content: bool
     max_age_s: float
     max_bytes: int
+
+
+def uplink_settings(settings: Settings, caps: Capabilities) -> UplinkSettings:
+    """Return what the uplink needs of the settings and of what the model can do."""
+    return UplinkSettings(
+        local_activity=settings.live.activity_detection == "local",
+        client_content=caps.client_content,
+        max_age_s=settings.network.replay_max_age_s,
+        max_bytes=ring_bytes(settings),
+    )
 
 
 class Uplink:
@@ -204,7 +208,8 @@ class Uplink:
 
     def _go_on_after(self, pending: list[Sent], now: float) -> None:
         """Send the rest of the log first, in the old order, then go on (index replay)."""
-        kept = without_stale(pending, self._settled(pending))
+        waiting = {utterance.number for utterance in self._spoken()}
+        kept = without_stale(pending, settled(pending, waiting))
         for utterance in self._spoken():
             if utterance.sent:
                 utterance.waited = False
@@ -221,15 +226,6 @@ class Uplink:
             self._close_activity()  # it was lost or unwanted meanwhile, but the service has it open
         else:
             self._activity = None
-
-    def _settled(self, pending: list[Sent]) -> set[int]:
-        """Return the utterances of the log that nobody waits for: answered, lost or unwanted.
-
-        The state of an older handle may lack them all the same. Asking an answered question again
-        would have the device speak out of the blue.
-        """
-        waiting = {utterance.number for utterance in self._spoken()}
-        return {sent.utterance for sent in pending if sent.utterance is not None} - waiting
 
     def _send_again(self, pending: list[Sent], now: float) -> None:
         for sent in pending:

@@ -93,7 +93,6 @@ class Year:
         self.conversation = Conversation(settings(backend=backend), random=lambda: 0.5)
         self.now = 0.0
         self.connection = 0
-        self.dial_due = False
         self.messages = 0
         self.ended = 0
         self.give(c.Start(None, None))
@@ -104,9 +103,7 @@ class Year:
         wall = WallTime(1_800_000_000.0 + self.now, synchronised=True)
         for command in self.conversation.handle(given, self.now, wall):
             if isinstance(command, c.Dial):
-                self.connection, self.dial_due = command.connection, False
-            elif isinstance(command, c.SetTimer) and command.name == "dial":
-                self.dial_due = True
+                self.connection = command.connection
             elif isinstance(command, c.Send):
                 self.messages += 1
             elif isinstance(command, c.Emit) and isinstance(command.event, e.TurnEnded):
@@ -133,10 +130,11 @@ class Year:
 
     def reconnect(self) -> None:
         """Lose the connection and get another."""
-        self.give(c.Ended(self.connection, DROPPED))
-        while self.dial_due:
+        before = self.connection
+        self.give(c.Ended(before, DROPPED))
+        while self.connection == before:
             self.now += 60.0
-            self.give(c.TimerFired("dial"))
+            self.give(c.Tick())
         self.give(c.Connected(self.connection))
 
 

@@ -60,7 +60,7 @@ def test_it_is_asked_for_answered_and_done() -> None:
     asking.answer(2, 6.0)
     assert asking.call(2, 8.0)
     assert asking.kinds() == [ConfirmationNeeded, ConfirmationAsked, Confirmed]
-    assert asking.consent.lapses_s is None
+    assert asking.consent.deadline() is None
 
 
 def test_what_lies_before_the_question_says_nothing() -> None:
@@ -121,7 +121,7 @@ def test_an_answer_late_in_the_time_has_its_own() -> None:
     asking.reply(1, 5.0)
     asking.answer(2, 34.0)
     asking.reply(9, 35.5, ms=100, heard_ms=100)
-    asking.consent.expire(80.0)
+    asking.consent.tick(80.0)
     assert asking.call(2, 90.0)
 
 
@@ -191,6 +191,6 @@ def test_nothing_waits_nothing_ends() -> None:
     asking.consent.lapse("muted")
     asking.consent.stopped()
     asking.consent.replied(1)
-    asking.consent.expire(1e9)
+    asking.consent.tick(1e9)
     assert asking.consent.pressed(0.0) is None
     assert not asking.told

@@ -42,11 +42,9 @@ def test_timers_of_what_is_over_do_nothing() -> None:
     """They may fire late."""
     world = talked()
     dials = len(world.wires)
-    for name in ("tool:99", "dial", "setup", "go_away", "close", "stable", "release", "reply"):
-        world.give(c.TimerFired(name))
+    world.tick()
     world.end(QUOTA)
-    for name in ("close", "go_away"):
-        world.give(c.TimerFired(name))
+    world.tick()
     assert len(world.wires) == dials
 
 
@@ -56,7 +54,7 @@ def test_a_dial_timer_respects_the_budget() -> None:
     world.end(NO_ROUTE)
     world.end(NO_ROUTE)
     assert world.is_in(State.WAITING)
-    world.give(c.TimerFired("dial"))
+    world.tick()
     assert len(world.wires) == 2
     world.advance(60.0)
     assert len(world.wires) == 3
@@ -271,7 +269,7 @@ def test_what_is_released_by_its_timer_must_be_quiet() -> None:
     world = talked(idle_release_min=1.0)
     world.advance(59.0)
     world.begin()
-    world.give(c.TimerFired("release"))
+    world.tick()
     assert world.is_in(State.LIVE)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from agentd import events as e
 from agentd.live.failures import Failure, Kind, Phase
 from agentd.live.machine import State
+from agentd.live.supervisor import STABLE_S
 from tests.live.scenes import online, talked
 from tests.live.world import (
     BAD_KEY,
@@ -88,3 +89,16 @@ def test_a_portal_is_tried_again_on_another_network() -> None:
         assert world.is_in(State.REFUSED)
         online(world, "wwan0")
         assert world.is_in(State.DIALING) is dials
+
+
+def test_a_connection_given_up_as_it_becomes_stable_earns_no_fresh_backoff() -> None:
+    """A service that never answers is dialled ever less often, also where both fall together."""
+    config = settings(reply_timeout_s=STABLE_S, network__replay_max_age_s=300.0)
+    world = World(config, random=0.9).start()
+    world.give_say("hello")
+    world.connect()
+    for _ in range(3):
+        world.advance(STABLE_S).reconnect()
+    told = world.told(e.Disconnected)
+    assert [event.reason for event in told] == ["no sign of life"] * 3
+    assert told[0].retry_in_s < told[1].retry_in_s < told[2].retry_in_s

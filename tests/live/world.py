@@ -108,7 +108,6 @@ class World:
         self.conversation = Conversation(
             self.settings, random=lambda: random, non_blocking=lambda _name: slow, rules=rules
         )
-        self.timers: dict[str, float] = {}
         self.unsent_bytes = 0
         self.wires: list[Wire] = []
         self.events: list[e.Event] = []
@@ -137,8 +136,6 @@ class World:
             c.Send: self._check_send,
             c.PurgeAudio: lambda command: None,
             c.Close: self._closes,
-            c.SetTimer: self._sets_timer,
-            c.CancelTimer: lambda command: self.timers.pop(command.name, None),
             c.Emit: lambda command: self._check_event(command.event),
             c.EmitInLine: lambda command: self._check_event(command.event),
             c.Deliver: lambda command: self.delivered.append(command.value),
@@ -259,21 +256,23 @@ class World:
         return audio[-1].turn if audio else 0
 
     def advance(self, seconds: float) -> World:
-        """Let time pass, firing timers on the way. A close of ours is answered at once."""
+        """Let time pass, with what becomes due on the way. A close of ours is answered at once."""
         until = self.now + seconds
         for _ in range(100_000):
             self._answer_closes()
-            due = [(at, name) for name, at in self.timers.items() if at <= until]
-            if not due or self.finished:
+            at = self.conversation.deadline()
+            if at is None or at > until or self.finished:
                 break
-            at, name = min(due)
             self._pass(max(0.0, at - self.now))
-            del self.timers[name]
-            self.give(c.TimerFired(name, self.unsent_bytes))
+            self.tick()
         else:
             raise AssertionError("the timers go round in circles")
         self._pass(until - self.now)
         return self
+
+    def tick(self) -> None:
+        """Let the conversation do what is due, whether or not anything is."""
+        self.give(c.Tick(self.unsent_bytes))
 
     def _pass(self, seconds: float) -> None:
         self.now += seconds
@@ -347,10 +346,6 @@ class World:
         assert wire.number == command.connection, "closes another connection"
         wire.closing = True
         wire.aborted = wire.aborted or not command.graceful
-
-    def _sets_timer(self, command: c.SetTimer) -> None:
-        assert command.at_s < float("inf")
-        self.timers[command.name] = command.at_s
 
     def _stores(self, command: c.StoreDocument) -> None:
         self.documents[command.name] = command.document
