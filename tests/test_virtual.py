@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 
 import pytest
@@ -20,6 +21,31 @@ def test_time_jumps_to_the_next_timer() -> None:
         return asyncio.get_running_loop().time()
 
     assert run_virtually(main()) == 3600
+
+
+def test_a_time_that_was_rounded_down_is_reached_all_the_same() -> None:
+    """Waiting for no time at all takes some, however little."""
+
+    async def main() -> int:
+        loop, looks = asyncio.get_running_loop(), 0
+        await asyncio.sleep(1e6)
+        due_s = math.nextafter(loop.time(), math.inf)
+        reached = asyncio.Event()
+
+        def look() -> None:
+            nonlocal looks
+            looks += 1
+            if loop.time() >= due_s:
+                reached.set()
+            elif looks < 1000:
+                loop.call_later((due_s - loop.time()) / 100, look)
+
+        look()
+        async with asyncio.timeout(1.0):
+            await reached.wait()
+        return looks
+
+    assert run_virtually(main()) == 2
 
 
 def test_it_stands_still_while_a_blocking_call_runs() -> None:

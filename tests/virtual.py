@@ -7,22 +7,26 @@ another process or thread does in real time (a relay, a network namespace) has n
 from __future__ import annotations
 
 import asyncio
+import math
 import selectors
 import threading
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
-from typing import Any, TypeVar
+from contextvars import Context
+from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 from agentd.clock import WallTime
 
 T = TypeVar("T")
+Given = TypeVarTuple("Given")
 THREADS = "agentd "
 """The names of threads in which blocking calls run begin so; time stands still for those."""
 
 
 LONGEST_CALL_S = 60.0
 """Real seconds; a blocking call that takes longer has hung, and its test fails."""
+TICK_S = 1e-9
 NEAR_S = 0.05
 ON_THE_WAY_S = 0.002
 """Real seconds. The kernel hands bytes over as they are sent, unless it is very busy: before more
@@ -76,6 +80,21 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         """Return the virtual time."""
         return self._jumping.now_s
+
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[[Unpack[Given]], object],
+        *args: *Given,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """Fire at `when`, and at least a tick from now.
+
+        Who has rounded a time and looks again "now" would otherwise look for ever.
+        """
+        now_s = self.time()
+        soonest_s = now_s + max(TICK_S, 4 * math.ulp(now_s))
+        return super().call_at(max(when, soonest_s), callback, *args, context=context)
 
     def run_in_executor(  # type: ignore[override]  # typeshed has the coroutine of the abstract one
         self, executor: Executor | None, func: Callable[..., T], *args: Any
