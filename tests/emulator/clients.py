@@ -14,20 +14,28 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from live_emulator import Emulator, EmulatorOptions
 from tests.emulator.harness import MANUAL, MODEL, blob
+from tests.virtual import run_virtually
 
 DEVELOPER = "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent"
 VERTEX = "/ws/google.cloud.aiplatform.v1beta1.LlmBidiService/BidiGenerateContent"
 DEADLINE_S = 30.0
 
 
-def run(main: Coroutine[Any, Any, None]) -> None:
-    """Run a test's coroutine with a deadline."""
+def run(main: Coroutine[Any, Any, None], *, virtually: bool = False) -> None:
+    """Run a test's coroutine with a deadline.
+
+    Args:
+        virtually: on virtual time, for what happens at a time and not at a message.
+    """
 
     async def bounded() -> None:
         async with asyncio.timeout(DEADLINE_S):
             await main
 
-    asyncio.run(bounded())
+    if virtually:
+        run_virtually(bounded())
+    else:
+        asyncio.run(bounded())
 
 
 @contextmanager

@@ -343,7 +343,7 @@ def test_faults_at_a_time_and_from_options() -> None:
             assert caught.value.rcvd.code == 1012
             assert server.clock.now() >= 3.0
 
-    run(main())
+    run(main(), virtually=True)
 
 
 def test_a_flood_goes_on_until_it_is_over() -> None:
