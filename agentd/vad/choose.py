@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agentd.config.settings import Vad
 from agentd.vad.cascade import AGGRESSIVENESS, CascadeDetector
-from agentd.vad.silero import SileroDetector, VoiceModel, load_model
+from agentd.vad.silero import ProcessorTooOld, SileroDetector, VoiceModel, load_model
 from agentd.vad.webrtc import Detector, WebrtcDetector, WebrtcModel
 
 
@@ -16,6 +16,11 @@ def choose_detector(settings: Vad) -> tuple[Detector, str]:
         return plain, ""
     try:
         model: VoiceModel = load_model()
+    except ProcessorTooOld as error:
+        return plain, (
+            f"{error}, and this one has none; noise will open the gate more often. "
+            'Set vad.detector = "webrtc"'
+        )
     except (ImportError, OSError) as error:
         return plain, (
             f"the neural voice detector is missing ({error}); noise will open the gate more often. "

