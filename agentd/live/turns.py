@@ -1,42 +1,23 @@
-"""Who is speaking to whom: turns, replies, interruptions.
+"""Who is speaking to whom: turns, replies, interruptions (pure).
 
-What the service does not say. None of its markers names the question it belongs to: there is no
-turn id in `BidiGenerateContentServerContent`. `turnComplete` comes for an answer, for an answer
-that was broken off, for the model's own function call (Vertex AI, before the result or after it),
-for an input that was ignored, and for nothing at all. `generationComplete` means that no more audio
-will come, but is sent for empty turns as well; `turnComplete` follows when the service thinks that
-the reply has been played, seconds later; the speaker has its own opinion (`PlaybackMark`).
-`interrupted` may come before any audio, after generationComplete, or after turnComplete. So what a
-marker means is inferred from what came before it:
+What a marker of the service means is a table, in `agentd.live.markers`, which begins with what the
+service does not say; what the closing of an answer means is another, in `agentd.live.turn`. Here
+stands what is done about it, and what is inferred from content:
 
      speaking ──delivered──► current ──settled──► draining ──drained──► over
                                 │ barge-in, interrupted
                                 └──────► superseded: what still comes of it is ignored
 
-1. A marker settles a question only if something of its answer was heard since the question was
-   asked, a function was called, or a function's result was sent, whichever was last. (On Vertex AI
-   an empty turn follows the call or its result: recorded traffic, livekit/agents#3192. Elsewhere an
-   empty turn is a fault of the service: googleapis/python-genai#2117, livekit/agents-js#1450.) The
-   question stays open, is asked again if the connection breaks, and no moment before that is quiet.
-2. Unless its `turnCompleteReason` says so: `agentd.live.failures.turn_ending` is the table. An
-   answer in text alone is heard by nobody and fails (response modality is AUDIO, so it never comes
-   on purpose).
-3. `interactionStatus: IN_PROGRESS` and a function still at work keep the question open beyond an
-   audible turn; the rest of the answer is a turn of its own. IDLE, with `turnComplete` or alone,
-   ends that (google-gemini/gemini-skills#81), and then an empty rest is no failure.
-4. What closes nothing is waited for: an answer that is on its way behind an empty turn has
-   `EMPTY_S`, one behind a function's result `live.reply_timeout_s`, background work
-   `IN_PROGRESS_S`. After that the question is asked again once, or has failed.
-5. A sign of life is what belongs to the answer or to the question: content, thoughts, the
+1. A sign of life is what belongs to the answer or to the question: content, thoughts, the
    transcription of what was said, a marker, a status, a frame that nobody understands. Resumption
    updates come every second from a service that has lost a question (google-gemini/cookbook#1329):
    they show that the connection lives, and prolong nothing.
-6. After a barge-in the service still closes the old turn, and that close must not be taken for the
+2. After a barge-in the service still closes the old turn, and that close must not be taken for the
    new one's: the next marker without content goes to the old turn, unless it gives a reason.
    Audio and text of the old turn are ignored until its close or for `GRACE_S` after the new
    question. A function that it called still runs (the service withdraws those that it no longer
    wants by toolCallCancellation), but not where the user or a bound has stopped the turn.
-7. What comes when nothing is asked is the service speaking up by itself, if it can be heard or is a
+3. What comes when nothing is asked is the service speaking up by itself, if it can be heard or is a
    call. Transcription alone is the late end of the turn before (the guide promises no order for
    it), and thoughts alone are nobody's.
 """
@@ -44,6 +25,7 @@ marker means is inferred from what came before it:
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from agentd.events import (
     Interrupted,
@@ -59,6 +41,7 @@ from agentd.events import (
     TurnStarted,
 )
 from agentd.live.dependents import Dependents
+from agentd.live.markers import MEANING, Act, Floor, markers_of
 from agentd.live.messages import (
     Interaction,
     ServerMessage,
@@ -67,7 +50,7 @@ from agentd.live.messages import (
 )
 from agentd.live.outputs import Outputs
 from agentd.live.transcript import MAX_TEXT_CHARS, heard_text
-from agentd.live.turn import NO_ANSWER, LastTurn, Settled, Turn, settle
+from agentd.live.turn import NO_ANSWER, UNHEARD, Hearing, LastTurn, Settled, Turn, settle
 
 GRACE_S = 1.0  # the old turn's late audio is not expected longer than this after a new question
 DRAIN_MARGIN_S = 5.0  # a speaker that does not report the end of a reply is not waited for longer
@@ -85,6 +68,18 @@ class Turns:
         self._dependents = dependents
         self._out = out
         self._local_activity = True  # activityStart is ours on this connection
+        self._acts: dict[Act, Callable[[ServerMessage, float], None]] = {
+            Act.IGNORE: self._ignore,
+            Act.SILENCE: self._silence,
+            Act.BREAK_OFF: self._break_off,
+            Act.NOTE_STATUS: self._note_status,
+            Act.LIVE_ON: self._live_on,
+            Act.ALL_SENT: self._all_sent,
+            Act.SETTLE: self._settle,
+            Act.NOTHING_TO_SAY: self._nothing_to_say,
+            Act.OLD_ALL_SENT: self._old_all_sent,
+            Act.OLD_CLOSED: self._old_closed,
+        }
         self._last_number = 0
         self.speaking: Turn | None = None
         self.current: Turn | None = None
@@ -178,7 +173,8 @@ class Turns:
     @staticmethod
     def _owe(turn: Turn) -> None:
         """Note that what was heard until now is not the answer, or not all of it."""
-        turn.heard = turn.written = turn.unplayable = turn.generation_complete = False
+        turn.hearing = Hearing.NOTHING
+        turn.generation_complete = False
         turn.owed = True
         turn.empty_at_s = None
 
@@ -206,27 +202,23 @@ class Turns:
         if message.user_text is not None:
             self._user_text(message.user_text, now)
         calling = self._content(message, now) if is_content(message) else None
-        if message.interrupted:
-            self._interrupted(now)
-        self._status(message, now)
-        if message.generation_complete:
-            self._generation_complete(now)
-        if message.turn_complete or message.interaction is Interaction.IDLE:
-            self._turn_complete(message, now)
-        elif message.waiting_for_input:
-            self._waiting(now)
+        for marker in markers_of(message):
+            self._acts[MEANING[self.floor, marker].act](message, now)
         return calling
 
-    def _status(self, message: ServerMessage, now: float) -> None:
+    @property
+    def floor(self) -> Floor:
+        """Return who has it, as the service's markers are to be understood."""
         turn = self.current
-        if turn is None or self._superseded is not None or (self._closer_due and not turn.content):
-            return
-        if message.interaction is Interaction.UNSAID:
-            return
-        before, turn.in_progress = turn.in_progress, message.interaction is Interaction.IN_PROGRESS
-        turn.life_s = now
-        if turn.in_progress and not before:
-            self._out.emit(TurnInProgress(turn=turn.number))
+        if self._superseded is not None:
+            return Floor.LATE
+        if self._closer_due and (turn is None or not turn.content):
+            return Floor.CLOSING if turn is None else Floor.OVERLAP
+        if turn is None:
+            return Floor.QUIET
+        if not turn.content:
+            return Floor.ASKED
+        return Floor.SPEAKING if turn.hearing else Floor.THINKING
 
     def _user_text(self, text: TranscriptPiece, now: float) -> None:
         turn = self.speaking or self.current
@@ -255,13 +247,16 @@ class Turns:
         turn.empty_at_s = None
         if message.model_text is not None:
             text = message.model_text
-            turn.written = turn.written or bool(text.text)
+            if text.text:
+                turn.hears(Hearing.TEXT)
             turn.model_text = (turn.model_text + text.text)[:MAX_TEXT_CHARS]
             self._dependents.deliver(
                 TranscriptText(turn.number, Speaker.MODEL, text.text, text.finished), now
             )
-        turn.written = turn.written or message.written
-        turn.unplayable = turn.unplayable or bool(message.unplayable)
+        if message.written:
+            turn.hears(Hearing.TEXT)
+        if message.unplayable:
+            turn.hears(Hearing.UNPLAYABLE)
         for pcm in message.audio:
             self._audio(turn, pcm, now)
         if message.calls:
@@ -284,7 +279,7 @@ class Turns:
             self._cut_over = None
         if turn.first_audio_s is None:
             turn.first_audio_s = now
-        turn.heard = True
+        turn.hears(Hearing.SOUND)
         turn.reply_bytes += len(pcm)
         self._dependents.deliver(ReplyAudio(turn.number, pcm), now)
 
@@ -315,69 +310,90 @@ class Turns:
         self._expected_until_s = None
         return self.current
 
-    def _interrupted(self, now: float) -> None:
-        if self._superseded is not None or self._closer_due:
-            return  # the service noticed what we did
-        turn = self.current
-        if turn is not None and turn.content:
-            self.barge_in("server", now)
-            self.current = None
-            self._supersede(turn, ignore=not turn.generation_complete)
-            self._ignore_until_s = now + GRACE_S
-            self._dependents.answered(turn.number)
-            self._over(turn, now)
-        else:
-            self.barge_in("server", now)  # a reply that is still playing out; or a phantom
+    # ── what follows from a marker ──
 
-    def _generation_complete(self, now: float) -> None:
-        if self._superseded is not None:
-            self._superseded = None
-            self._closer_due = True
-            return
-        turn = self.current
-        if turn is None or (self._closer_due and not turn.content):
-            return
+    def _ignore(self, message: ServerMessage, now: float) -> None:
+        """Do nothing: it concerns nothing that is asked, or says what was done here."""
+
+    def _silence(self, message: ServerMessage, now: float) -> None:
+        """Silence a reply that is still playing out; if there is none it was a phantom."""
+        del message
+        self.barge_in("server", now)
+
+    def _break_off(self, message: ServerMessage, now: float) -> None:
+        """End the answer: the service has heard somebody speak into it."""
+        del message
+        turn = self._asked
+        self.barge_in("server", now)
+        self.current = None
+        self._supersede(turn, ignore=not turn.generation_complete)
+        self._ignore_until_s = now + GRACE_S
+        self._dependents.answered(turn.number)
+        self._over(turn, now)
+
+    def _note_status(self, message: ServerMessage, now: float) -> None:
+        """Note whether the service works on the answer in the background."""
+        turn = self._asked
+        before, turn.in_progress = turn.in_progress, message.interaction is Interaction.IN_PROGRESS
         turn.life_s = now
-        if not (turn.heard or turn.unheard):
-            return  # of an empty turn; the answer is still to come
+        if turn.in_progress and not before:
+            self._out.emit(TurnInProgress(turn=turn.number))
+
+    def _live_on(self, message: ServerMessage, now: float) -> None:
+        """Note a sign of life: an empty turn was generated, the answer is still to come."""
+        del message
+        self._asked.life_s = now
+
+    def _all_sent(self, message: ServerMessage, now: float) -> None:
+        """Note that no more of the answer comes."""
+        del message
+        turn = self._asked
+        turn.life_s = now
         turn.generation_complete = True
         if turn.heard and not turn.in_progress:
             self._tell_complete(turn, now)
             self._dependents.answered(turn.number)
 
-    def _turn_complete(self, message: ServerMessage, now: float) -> None:
-        if self._superseded is not None:
-            self._superseded = None
-            return
-        turn = self.current
-        if self._closer_due and (
-            turn is None or not (turn.content or message.turn_complete_reason)
-        ):
-            self._closer_due = False
-            return
-        if turn is None:
-            return
+    def _settle(self, message: ServerMessage, now: float) -> None:
+        """Find out what the close means for the question."""
+        turn = self._asked
         turn.life_s = now
         turn.reason = message.turn_complete_reason
+        working = message.interaction is Interaction.IN_PROGRESS
         settled, cause = settle(
             turn,
             message.turn_complete_reason,
             silent=message.waiting_for_input,
-            in_progress=message.interaction is Interaction.IN_PROGRESS,
-            held_up=self._dependents.are_at_work_for(turn.number),
+            more=working or self._dependents.are_at_work_for(turn.number),
         )
         self._conclude(turn, settled, cause, now)
         if not message.turn_complete and self.current is None:
             self._closer_due = True  # IDLE alone: should its turnComplete come late
 
-    def _waiting(self, now: float) -> None:
+    def _nothing_to_say(self, message: ServerMessage, now: float) -> None:
         """Take the model's word that it says nothing until the user has said more."""
-        turn = self.current
-        if turn is None or turn.content or self._superseded is not None or self._closer_due:
-            return
+        del message
+        turn = self._asked
         turn.reason = "NEED_MORE_INPUT"
         self._conclude(turn, Settled.SILENT, "", now)
         self._closer_due = True
+
+    def _old_all_sent(self, message: ServerMessage, now: float) -> None:
+        """Hear again: of the turn before nothing but its close is to come."""
+        del message, now
+        self._superseded = None
+        self._closer_due = True
+
+    def _old_closed(self, message: ServerMessage, now: float) -> None:
+        """Let go of the turn before."""
+        del message, now
+        self._superseded = None
+        self._closer_due = False
+
+    @property
+    def _asked(self) -> Turn:
+        assert self.current is not None  # the floor says so
+        return self.current
 
     def _conclude(self, turn: Turn, settled: Settled, cause: str, now: float) -> None:
         """Do what follows from the service's closing of the current turn."""
@@ -564,7 +580,7 @@ class Turns:
                 self.current = None
                 self._closer_due = True
                 turn.drained = True
-                turn.failure = "" if turn.heard else turn.unheard
+                turn.failure = UNHEARD[turn.hearing]
                 self._complete(turn, now)
             else:
                 self._draining.remove(turn)
