@@ -60,6 +60,7 @@ class Turn:
     follows: bool = False  # an earlier part of the same answer was heard
     in_progress: bool = False  # the service works in the background
     empty_at_s: float | None = None  # closed by the service without an answer
+    call_closed: bool = False  # the service has closed the call's own turn; nothing has come since
     called: bool = False  # a function was called for it
     owed: bool = False  # the model has yet to speak of a function's result
     stopped: bool = False  # by the user or by a bound: its functions are not run any more

@@ -177,6 +177,7 @@ class Turns:
         turn.generation_complete = False
         turn.owed = True
         turn.empty_at_s = None
+        turn.call_closed = False
 
     def cancel_reply(self, by: str, now: float) -> bool:
         """Stop the reply and ignore the rest of it (button, control socket)."""
@@ -245,6 +246,7 @@ class Turns:
         turn.content = True
         turn.life_s = now
         turn.empty_at_s = None
+        turn.call_closed = False
         if message.model_text is not None:
             text = message.model_text
             if text.text:
@@ -398,8 +400,9 @@ class Turns:
     def _conclude(self, turn: Turn, settled: Settled, cause: str, now: float) -> None:
         """Do what follows from the service's closing of the current turn."""
         if settled is Settled.OPEN:
-            if not (turn.in_progress or self._dependents.are_at_work_for(turn.number)):
-                turn.empty_at_s = now
+            if not turn.in_progress:
+                turn.call_closed = self._dependents.are_at_work_for(turn.number)
+                turn.empty_at_s = None if turn.call_closed else now
             return
         self.current = None
         if settled is Settled.PART:
@@ -454,7 +457,8 @@ class Turns:
         self._dependents.answered(turn.number)
         self._tell_complete(turn, now)
         turn.failure, turn.stopped = cause, True
-        self._supersede(turn, ignore=turn.content and turn.empty_at_s is None)
+        closed = turn.empty_at_s is not None or turn.call_closed
+        self._supersede(turn, ignore=turn.content and not closed)
         self._over(turn, now)
 
     def may_ask_again(self, turn: Turn) -> bool:
@@ -620,7 +624,8 @@ class Turns:
         turn, self.current = self.current, None
         if turn is None:
             return
-        self._supersede(turn, ignore=turn.content and not turn.generation_complete)
+        unfinished = turn.content and not (turn.generation_complete or turn.call_closed)
+        self._supersede(turn, ignore=unfinished)
         if turn.follows:
             self._dependents.answered(turn.number)  # part of it was heard, and then spoken over
         if turn.unrepeatable and not turn.content:
@@ -632,7 +637,8 @@ class Turns:
     def _supersede(self, turn: Turn, *, ignore: bool) -> None:
         self._superseded = turn if ignore else None
         self._ignore_until_s = math.inf
-        self._closer_due = not ignore and turn.empty_at_s is None
+        closed = turn.empty_at_s is not None or turn.call_closed
+        self._closer_due = not (ignore or closed)
 
     def _fail(self, turn: Turn, cause: str, now: float, *, lost: bool = False) -> None:
         turn.failure = cause

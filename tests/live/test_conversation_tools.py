@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from agentd import events as e
 from agentd.live import commands as c
 from agentd.live.consent import Question
@@ -391,3 +393,33 @@ def test_stop_and_forget_stop_the_tools() -> None:
         world = call_out()
         world.give(request)
         assert not world.tools
+
+
+@pytest.mark.parametrize("typed", [True, False])
+def test_a_question_after_the_close_of_a_calls_own_turn_gets_its_answer(typed: bool) -> None:
+    """On Vertex AI 2.5 nothing more comes of that turn: what comes belongs to the new question."""
+    world = call_out(backend="vertex", project="p", model="gemini-live-2.5-flash")
+    world.receive(generation_complete=True)
+    world.receive(turn_complete=True)
+    before = world.last_reply
+    if typed:
+        world.give_say()
+    else:
+        world.speak()
+    world.receive(cancelled_calls=("c1",))
+    world.reply()
+    assert world.last_reply > before, "its sound is not taken for late sound of the call's turn"
+    assert world.told(e.TurnEnded)[-1].reply_ms == 200.0
+    world.advance(60.0)
+    assert not world.told(e.TurnFailed)
+    assert world.conversation.status(world.now, world.wall).late_pieces == 0
+
+
+def test_a_question_after_the_rest_of_a_calls_turn_waits_for_its_close() -> None:
+    """Where the service has said more since, that is still to be closed, and is ignored."""
+    world = call_out(backend="vertex", project="p", model="gemini-live-2.5-flash")
+    world.receive(turn_complete=True)
+    world.receive(audio=(bytes(960),), model_turn=True)
+    world.give_say()
+    world.receive(audio=(bytes(960),), model_turn=True)
+    assert world.conversation.status(world.now, world.wall).late_pieces == 1

@@ -764,6 +764,34 @@ async def test_instruct_in_the_way_the_model_knows(
         assert not device.told(e.SessionFresh)[1:]
 
 
+@on_loop
+async def test_a_typed_question_during_a_call_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Vertex 2.5 the call's turn ends by itself, before the answer; both questions have one."""
+    release = asyncio.Event()
+
+    async def lamp(args: Any) -> dict[str, Any]:
+        await release.wait()
+        return {"on": True}
+
+    scenario = read_scenario(
+        {"turn": [{"tool_call": {"name": "lamp"}, "say": "It is on."}, {"say": "Noon."}]}
+    )
+    toolbox = Toolbox((Tool("lamp", "Switch the lamp on.", lamp),))
+    model = {"backend": "vertex", "model": "gemini-live-2.5-flash"}
+    async with (
+        emulator(monkeypatch, scenario=scenario) as server,
+        Device(server.base_url, toolbox=toolbox, **model) as device,
+    ):
+        await device.speak()
+        await device.event(e.ToolStarted)
+        await server.record.wait_for("turnComplete")
+        assert await device.session.say("what time is it") == "sent"
+        ended = await device.event(e.TurnEnded, 2)
+        assert ended.turn == 2
+        assert ended.reply_ms > 0
+        assert not device.told(e.TurnFailed)
+
+
 @pytest.mark.parametrize("backend", ["developer", "vertex"])
 @on_loop
 async def test_functions_change_in_the_running_session(
