@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from agentd.config import docs as config_docs
 from agentd.config.fields import walk_fields
 from agentd.config.files import load, parse
-from agentd.config.settings import Settings, context_window_tokens
+from agentd.config.models import model_keys
+from agentd.config.settings import Settings
 from agentd.errors import ConfigError
 
 HERE = Path("agentd.toml")
@@ -25,6 +26,15 @@ def problems_of(text: str) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         parse([(HERE, tomllib.loads(text))])
     return [str(problem) for problem in caught.value.problems]
+
+
+def problems_in(text: str) -> list[str]:
+    """Return what is said about a file, which may be right."""
+    try:
+        parse([(HERE, tomllib.loads(text))])
+    except ConfigError as error:
+        return [str(problem) for problem in error.problems]
+    return []
 
 
 def test_no_file_at_all_gives_the_defaults(tmp_path: Path) -> None:
@@ -93,6 +103,32 @@ def test_every_problem_is_named_with_its_own_file(tmp_path: Path) -> None:
             "audio.capture_device = 'file:/x.wav'\naudio.playback_device = 'file:/x.wav'",
             ["is the file that is captured from"],
         ),
+        (
+            "live.thinking_level = 'low'",
+            ["live.thinking_level = 'low'", "gemini-3.8-live takes no thinking level"],
+        ),
+        (
+            "live.model = 'gemini-3.8-live-extended-thinking'\nlive.thinking_level = 'minimal'",
+            ["live.thinking_level = 'minimal'", "Allowed: low, medium, high"],
+        ),
+        ("live.thinking_level = 'deep'", ["live.thinking_level = 'deep'", "'minimal', 'low'"]),
+        (
+            "live.transcription.vocabulary = ['sambal']",
+            ["live.transcription.vocabulary", "gemini-3.8-live does not take it"],
+        ),
+        (
+            "live.transcription.mode = 'smart'",
+            ["live.transcription.mode = 'smart'", "choose another live.model"],
+        ),
+        (
+            "live.model = 'gemini-live-2.5-flash'\nlive.transcription.languages = ['id-ID']",
+            ["live.transcription.languages", "does not take it"],
+        ),
+        (
+            "live.model = 'gemini-3.5-transcribe-live'",
+            ["live.model", "never answers", "gemini-3.8-live"],
+        ),
+        ("live.transcription.languages = ['English']", ["live.transcription.languages"]),
         ("live.base_url = 'ftp://x'", ["live.base_url", "https://127.0.0.1:9443"]),
         ("live.base_url = 'https://me:pw@x'", ["live.base_url = '…': it has a login in it"]),
         ("sounds.quiet_hours = '25:00-07:00'", ["22:00-07:00"]),
@@ -176,13 +212,14 @@ def test_the_shipped_file_is_the_defaults() -> None:
 
 
 def test_the_shipped_file_is_right_with_any_key_uncommented() -> None:
-    """Taking the # away from a key never gives an invalid file."""
+    """Taking the # away from a key gives a valid file, or says that it is for other models."""
     table = ""
     for line in config_docs.toml().splitlines():
         if line.startswith("["):
             table = line
         if re.match(r"# [a-z_]+ = ", line):
-            parse([(HERE, tomllib.loads(f"{table}\n{line[2:]}\n"))])
+            said = problems_in(f"{table}\n{line[2:]}\n")
+            assert [problem for problem in said if "choose another live.model" not in problem] == []
 
 
 def test_the_shipped_file_is_up_to_date() -> None:
@@ -215,7 +252,7 @@ def test_every_key_is_described() -> None:
 )
 def test_context_windows(model: str, tokens: int) -> None:
     """Known models have their documented window, unknown ones the API's bound."""
-    assert context_window_tokens(model) == tokens
+    assert model_keys(model).window_tokens == tokens
 
 
 @pytest.mark.parametrize(
@@ -235,3 +272,14 @@ def test_a_button_that_alone_confirms_must_be_there() -> None:
     assert 'tools.confirm to "voice"' in problem
     both = tomllib.loads('[tools]\nconfirm = "button"\n[gpio]\nbutton = 5')
     assert parse([(HERE, both)]).tools.confirm == "button"
+
+
+def test_what_a_model_takes_is_accepted_and_an_unknown_one_is_believed() -> None:
+    """A level that its row has, and anything for a name that the table does not know."""
+    level = "live.model = 'gemini-3.8-live-extended-thinking'\nlive.thinking_level = 'high'"
+    assert parse([(HERE, tomllib.loads(level))]).live.thinking_level == "high"
+    text = (
+        "live.model = 'gemini-5-live'\nlive.thinking_level = 'minimal'\n"
+        "live.transcription.vocabulary = ['sambal']\nlive.transcription.mode = 'smart'"
+    )
+    assert parse([(HERE, tomllib.loads(text))]).live.transcription.mode == "smart"

@@ -81,7 +81,8 @@ _KINDS = {"boolean": "true or false", "object": "tables by name"}
 def _describe_list(schema: Mapping[str, Any]) -> str:
     if "prefixItems" in schema:
         return f"a list of {schema['maxItems']} pin numbers"
-    return f"a list of {schema['minItems']} to {schema['maxItems']} names"
+    least = schema.get("minItems", 0)
+    return f"a list of {least} to {schema['maxItems']} {'names' if least else 'texts'}"
 
 
 def _describe(schema: Mapping[str, Any]) -> str:

@@ -17,13 +17,8 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from agentd.config.fields import describe_range, find_field, find_section, walk_fields
-from agentd.config.settings import (
-    AttentionSection,
-    Audio,
-    GpioPins,
-    Settings,
-    context_window_tokens,
-)
+from agentd.config.models import model_keys, refusals
+from agentd.config.settings import AttentionSection, Audio, GpioPins, Live, Settings
 from agentd.errors import ConfigError, ConfigProblem
 from agentd.named_files import FileRefused, read_toml
 from agentd.net.way import address_trouble
@@ -223,7 +218,9 @@ def _cross_checks(
 
     live, compression = settings.live, settings.live.compression
     yield from _address_problem(live.base_url, problem)
-    window = context_window_tokens(live.model)
+    for key, value, what, remedy in refusals(live.model, _by_model(live)):
+        yield problem(key, value, what, remedy)
+    window = model_keys(live.model).window_tokens
     if compression.target_tokens >= compression.trigger_tokens:
         yield problem(
             "live.compression.target_tokens",
@@ -289,6 +286,17 @@ def _attention_problems(attention: AttentionSection, problem: Any) -> Iterator[C
             "needs an absolute path",
             "Such as /etc/agentd/wake",
         )
+
+
+def _by_model(live: Live) -> dict[str, object]:
+    """Return the settings that not every model takes."""
+    hints = live.transcription
+    return {
+        "live.thinking_level": live.thinking_level,
+        "live.transcription.languages": hints.languages,
+        "live.transcription.vocabulary": hints.vocabulary,
+        "live.transcription.mode": hints.mode,
+    }
 
 
 def _path_problems(audio: Audio, problem: Any) -> Iterator[ConfigProblem]:

@@ -18,6 +18,8 @@ class Section(BaseModel):
 
 
 Gpio = Annotated[int, Field(ge=0, le=57)]  # BCM numbers of the header and compute modules
+Tag = Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$")]
+Phrase = Annotated[str, Field(min_length=1, max_length=100)]
 Text = Annotated[str, Field(max_length=65_536)]
 # What useradd(8) takes for a name: 32 characters at most.
 Group = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")]
@@ -42,6 +44,21 @@ class Transcription(Section):
 
     input: bool = Field(True, description="transcribe the user")
     output: bool = Field(True, description="transcribe the reply")
+    languages: Annotated[tuple[Tag, ...], Field(strict=False, max_length=10)] = Field(
+        (),
+        examples=[["en-US", "id-ID"]],
+        description="hints for the user's transcription, BCP 47; empty: recognised by itself",
+    )
+    vocabulary: Annotated[tuple[Phrase, ...], Field(strict=False, max_length=1000)] = Field(
+        (),
+        examples=[["Kirana", "sambal"]],
+        description="names and terms to listen for, where the model takes them; 100 do best",
+    )
+    mode: Literal["verbatim", "smart"] | None = Field(
+        None,
+        examples=["smart"],
+        description="smart leaves out fillers and false starts, where the model takes it",
+    )
 
 
 class Live(Section):
@@ -80,6 +97,12 @@ class Live(Section):
     )
     temperature: Real | None = Field(
         None, ge=0.0, le=2.0, examples=[0.7], description="sampling temperature"
+    )
+    thinking_level: Literal["minimal", "low", "medium", "high"] | None = Field(
+        None,
+        examples=["low"],
+        description="how much the model thinks before it speaks, where it takes a level; "
+        "extended thinking: low unless set",
     )
     activity_detection: Literal["local", "server"] = Field(
         "local", description="who frames speech: agentd's gate, or the service's detector"
@@ -413,19 +436,3 @@ class Settings(Section):
         """Return how long a handle is worth trying (Live API docs: 2 h Developer, 24 h Vertex)."""
         default_h = 24.0 if self.live.backend == "vertex" else 2.0
         return (self.live.handle_lifetime_h or default_h) * 3600.0
-
-
-# Context windows by model name (Live API docs, 2026-10): the first match counts.
-CONTEXT_WINDOWS_TOKENS = (
-    ("native-audio", 128_000),
-    ("gemini-3.8-live", 131_072),
-    ("gemini-3.1", 128_000),
-    ("", 128_000),  # unknown: the API's own upper bound
-)
-
-
-def context_window_tokens(model: str) -> int:
-    """Return the context window of `model` in tokens, or the API's bound if it is not known."""
-    if model.startswith("gemini-live-2.5-flash") and "native-audio" not in model:
-        return 32_000
-    return next(size for part, size in CONTEXT_WINDOWS_TOKENS if part in model)

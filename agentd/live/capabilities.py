@@ -9,6 +9,11 @@ Of extended thinking: pydantic-ai ("Thinking level must be specified for this mo
 openclaw/openclaw#152413 ("Function response scheduling is not supported for this model"),
 AidenAI-IO/aiden-firmware#708 (functions with a JSON Schema were spoken about instead of called;
 with parameters in OpenAPI's form they are called).
+
+Of 3.8: functions are NON_BLOCKING unless they say BLOCKING and it speaks on before the result
+[doc model page, and Vertex AI's "migrate from 2.5 to 3.8 live"]; proactive audio is always on, so
+that it may choose to say nothing [doc]; its detector does not heed audioStreamEnd and wants to hear
+the pause (openclaw/openclaw#152830, #152844).
 """
 
 from __future__ import annotations
@@ -32,7 +37,9 @@ class Capabilities:
     )
     hold_audio_during_calls: bool = False  # audio during a blocking call closes with 1008
     language_code: bool = True  # speechConfig.languageCode
-    thinking_level: str = ""  # what thinkingConfig.thinkingLevel is set to, where it must be
+    declare_blocking: bool = False  # a quick function says BLOCKING: unsaid is NON_BLOCKING
+    heeds_stream_end: bool = True  # audioStreamEnd ends speech for the service's own detector
+    may_stay_silent: bool = False  # no answer, and no turnComplete, to what needs none
     openapi_parameters: bool = False  # a function's parameters by `parameters`, not as JSON Schema
 
 
@@ -45,19 +52,28 @@ def capabilities(backend: str, model: str) -> Capabilities:
     base = _VERTEX if backend == "vertex" else _DEVELOPER
     name = model.rsplit("/", 1)[-1]
     if name.startswith("gemini-3.8-live-extended-thinking"):
-        # the least thinking: a household waits. Functions are asynchronous, which is the default
+        # functions are asynchronous, which is the default
         return replace(
             base,
             context_update=True,
             tools_update=True,
             declare_behavior=False,
             scheduling=False,
-            thinking_level="LOW",
+            heeds_stream_end=False,
+            may_stay_silent=True,
             openapi_parameters=True,
         )
     if name.startswith("gemini-3.8"):
         # [doc] mid-session system and tool updates; clientContent all session long
-        return replace(base, context_update=True, tools_update=True)
+        return replace(
+            base,
+            context_update=True,
+            tools_update=True,
+            declare_behavior=True,
+            declare_blocking=True,
+            heeds_stream_end=False,
+            may_stay_silent=True,
+        )
     if name.startswith(("gemini-3.1", "gemini-3.5-live-translate")):
         # [doc] clientContent seeds history only, text goes through realtimeInput
         return replace(base, client_content=False, system_role=False)

@@ -66,6 +66,7 @@ _KEY = (
     "Put a valid key or service account in place (`sudo agentd-set-key`); `agentd doctor` tests it"
 )
 _MODEL = "Check live.model, live.location and live.api_version, then reload"
+_OTHER_MODEL = "Choose another live.model, or set tools.enabled = false, then reload"
 _SETUP = "Check the [live] section against the model's documentation, then reload"
 _RESTART = "then `sudo systemctl restart agentd`"
 _SIGN_IN = (
@@ -90,6 +91,11 @@ SETUP_REMEDIES = {
     "unsupported language": "Choose another live.language, then reload",
     "response modalities": _MODEL,
     "explicit activity control": 'Set live.activity_detection = "server", then reload',
+    # of openclaw/openclaw#152413 and published probes of September 2026
+    "thinking level must be specified": 'Set live.thinking_level = "low", then reload',
+    "thinking level": "Remove live.thinking_level or choose another live.model, then reload",
+    "function response scheduling": _OTHER_MODEL,
+    "blocking function calls": _OTHER_MODEL,
     "invalid json payload": _SETUP,
 }
 """What to do about "setup refused" when the service's words (lower case) name the setting."""

@@ -103,6 +103,7 @@ class Conversation:
         )
         self._patience = Patience(
             settings.live.reply_timeout_s,
+            may_stay_silent=self._caps.may_stay_silent,
             turns=self._turns,
             calls=self._calls,
             outbox=self._outbox,
@@ -485,6 +486,7 @@ class Conversation:
         self._memory.configure(settings, endpoint, now)
         self._supervisor.configure(settings, endpoint, client_content=caps.client_content)
         self._patience.reply_timeout_s = settings.live.reply_timeout_s
+        self._patience.may_stay_silent = caps.may_stay_silent
         self._out.add(c.Outcome(self._updates.configure(settings, caps, now)))
 
     @property

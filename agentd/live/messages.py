@@ -37,6 +37,21 @@ class AudioStreamEnd:
 
 
 @dataclass(frozen=True, slots=True)
+class Silence:
+    """A piece of digital silence behind speech, for a detector that waits to hear the pause.
+
+    No word of the user is in it: whatever counts what was said leaves it out.
+    """
+
+    ms: int = 100  # the longest message that the Live API guide recommends
+
+    @property
+    def pcm(self) -> bytes:
+        """Return it as int16 mono 16 kHz."""
+        return bytes(self.ms * UPLINK_BYTES_PER_MS)
+
+
+@dataclass(frozen=True, slots=True)
 class RealtimeAudio:
     """User speech: int16 mono 16 kHz."""
 
@@ -98,6 +113,7 @@ ClientMessage = (
     ActivityStart
     | ActivityEnd
     | AudioStreamEnd
+    | Silence
     | RealtimeAudio
     | ClientContent
     | RealtimeText

@@ -19,12 +19,14 @@ class Patience:
         self,
         reply_timeout_s: float,
         *,
+        may_stay_silent: bool,
         turns: Turns,
         calls: Calls,
         outbox: Outbox,
         supervisor: Supervisor,
     ) -> None:
         self.reply_timeout_s = reply_timeout_s
+        self.may_stay_silent = may_stay_silent
         self._turns = turns
         self._calls = calls
         self._outbox = outbox
@@ -62,6 +64,9 @@ class Patience:
         if turn.empty_at_s is not None:
             self._give_up_empty(turn, now)
             return
+        if self._is_chosen_silence(turn):
+            self._turns.close_empty(turn, now)
+            return
         if turn.frames:
             self._calls.swallowed(turn.number)
             failure = Failure(Phase.LIVE, Kind.DROPPED, reason="the answer broke off")
@@ -70,6 +75,16 @@ class Patience:
         else:
             failure = Failure(Phase.LIVE, Kind.TIMEOUT, reason="no sign of life")
         self._supervisor.abandon(failure, now, planned=False)
+
+    def _is_chosen_silence(self, turn: Turn) -> bool:
+        """Return whether the model has heard what was said, and that it needs no answer.
+
+        Only on a connection that has answered before is that believed: one that never has may
+        choke on what it was restored with.
+        """
+        connection = self._supervisor.connection
+        believed = connection is not None and connection.proved and self.may_stay_silent
+        return believed and bool(turn.user_text) and not turn.content
 
     def _give_up_empty(self, turn: Turn, now: float) -> None:
         """Act on a turn that the service has closed and not answered since."""

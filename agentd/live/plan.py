@@ -20,6 +20,7 @@ IN_SETUP = (
     "language",
     "system_instruction",
     "temperature",
+    "thinking_level",
     "activity_detection",
     "transparent_resumption",
     "compression",

@@ -38,6 +38,7 @@ from agentd.live.messages import (
     Content,
     RealtimeAudio,
     RealtimeText,
+    Silence,
     whole_text,
 )
 from agentd.live.outputs import Outputs
@@ -58,6 +59,7 @@ from agentd.live.turns import Turns
 
 PIECE_BYTES = 60 * UPLINK_BYTES_PER_MS
 MAX_MESSAGE_BYTES = 100 * UPLINK_BYTES_PER_MS  # the longest the Live API guide recommends
+TRAILING_PIECES = 10  # a second: the service's detector waits 500 to 800 ms, as it is set
 JOIN_S = 1.0  # the rest of a split utterance follows without a gap; later it will not come
 
 
@@ -67,6 +69,7 @@ class UplinkSettings:
 
     local_activity: bool
     client_content: bool
+    trailing_pieces: int  # of silence behind speech, for the service's own detector
     max_age_s: float
     max_bytes: int
 
@@ -76,6 +79,7 @@ def uplink_settings(settings: Settings, caps: Capabilities) -> UplinkSettings:
     return UplinkSettings(
         local_activity=settings.live.activity_detection == "local",
         client_content=caps.client_content,
+        trailing_pieces=0 if caps.heeds_stream_end else TRAILING_PIECES,
         max_age_s=settings.network.replay_max_age_s,
         max_bytes=ring_bytes(settings),
     )
@@ -347,11 +351,15 @@ class Uplink:
 
     def _close_activity(self) -> None:
         assert self._activity is not None
-        message = ActivityEnd() if self.settings.local_activity else AudioStreamEnd()
         number = self._activity.number
         self._activity = None
         self._join_by_s = None
-        self._line.send(message, number)
+        if self.settings.local_activity:
+            self._line.send(ActivityEnd(), number)
+        else:
+            for _ in range(0 if self.muted else self.settings.trailing_pieces):
+                self._line.send(Silence(), number)
+            self._line.send(AudioStreamEnd(), number)
         self._line.unlight()
 
     def _end_join(self, now: float) -> None:

@@ -104,7 +104,10 @@ def test_the_other_setup() -> None:
         "transparent"
         not in setup(backend="vertex", transparent_resumption=False)["session_resumption"]
     )
-    vertex_tool = setup(backend="vertex")["tools"][0]["function_declarations"][0]
+    (tool,) = setup(backend="vertex")["tools"][0]["function_declarations"]
+    assert tool["behavior"] == "NON_BLOCKING", "3.8 knows it on both backends"
+    older = setup(backend="vertex", model="gemini-live-2.5-flash")
+    vertex_tool = older["tools"][0]["function_declarations"][0]
     assert "behavior" not in vertex_tool
 
 
@@ -388,9 +391,10 @@ def test_unknown_values_leave_nothing_behind() -> None:
 
 
 def warnings_kept() -> set[str]:
-    """What Python remembers of warnings."""
+    """What Python remembers of warnings, but for the number by which it does."""
     registries = [getattr(m, "__warningregistry__", None) for m in list(sys.modules.values())]
-    return {repr(key) for kept in registries if isinstance(kept, dict) for key in kept}
+    kept = {repr(key) for of_one in registries if isinstance(of_one, dict) for key in of_one}
+    return kept - {"'version'"}
 
 
 # ── the WebSocket ─────────────────────────────────────────────────────────────────────────────

@@ -9,10 +9,13 @@ from agentd.live.machine import State
 from agentd.live.messages import (
     ActivityEnd,
     ActivityStart,
+    AudioStreamEnd,
     ClientContent,
     FunctionCall,
     RealtimeAudio,
+    Silence,
     ToolResponse,
+    TranscriptPiece,
 )
 from tests.live.scenes import (
     CALL,
@@ -335,3 +338,41 @@ def test_an_adopted_result_belongs_to_the_repeated_question() -> None:
     world.speak()
     world.receive(calls=(FunctionCall("c3", "lamp", {"on": True}),))
     assert [tool.name for tool in world.tools.values()] == ["lamp"]
+
+
+def test_silence_follows_speech_where_the_detector_waits_to_hear_it() -> None:
+    """3.8 ignores audioStreamEnd; others heed it. Where the device frames speech, none is sent."""
+    for live, pieces in (
+        ({"activity_detection": "server"}, 10),
+        ({"activity_detection": "server", "model": NATIVE}, 0),
+        ({}, 0),
+    ):
+        world = World(settings(**live)).online()
+        world.speak()
+        assert len(sent(world, Silence)) == pieces
+        assert all(not any(message.pcm) for message in sent(world, Silence))
+        assert isinstance(world.wire.received[-1], AudioStreamEnd | ActivityEnd)
+
+
+def test_no_silence_is_sent_once_it_is_muted() -> None:
+    """Muted means closed, for sound without words too."""
+    world = World(settings(activity_detection="server")).online()
+    world.begin()
+    world.mute(on=True)
+    assert not sent(world, Silence)
+    assert sent(world, AudioStreamEnd)
+
+
+def test_a_chosen_silence_is_told_from_a_question_that_was_lost() -> None:
+    """What was transcribed has been heard; without a word of it the connection is given up."""
+    for heard, model, stays in ((True, "", True), (False, "", False), (True, NATIVE, False)):
+        chosen = {"model": model} if model else {}
+        world = World(settings(reply_timeout_s=4.0, **chosen)).online()
+        world.speak()
+        world.reply()
+        world.speak()
+        if heard:
+            world.receive(user_text=TranscriptPiece("are you coming"))
+        world.advance(5.0)
+        assert (world.conversation.status(world.now, world.wall).dials == 1) is stays
+        assert len(world.told(e.TurnEnded)) == 1 + stays

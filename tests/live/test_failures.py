@@ -44,6 +44,15 @@ CATALOGUE = [
     (Failure(S, C, 1007, "Request contains an invalid argument."), False, "fatal", "setup refused"),
     (Failure(S, C, 1008, "Requested entity was not found."), False, "fatal", "setup refused"),
     (Failure(S, C, 1007, "No matching speaker voice found for"), True, "fatal", "setup refused"),
+    (Failure(S, C, 1007, "Thinking level must be specified for"), True, "fatal", "setup refused"),
+    (Failure(S, C, 1007, "Thinking level is not supported for t"), True, "fatal", "setup refused"),
+    (Failure(S, C, 1007, "BLOCKING function calls are not suppo"), True, "fatal", "setup refused"),
+    (
+        Failure(Phase.LIVE, C, 1007, "Function response scheduling is not supported for"),
+        False,
+        "fatal",
+        "setup refused",
+    ),
     (
         Failure(S, C, 1007, "The requested combination of response modalities (AUDIO) is not sup"),
         True,
@@ -285,3 +294,18 @@ def test_a_reason_of_tomorrow_is_no_answer() -> None:
     assert turn_ending("") == (Ending.UNSAID, "")
     assert turn_ending("TOMORROW")[0] is Ending.FAILED
     assert not is_known_reason("TOMORROW")
+
+
+@pytest.mark.parametrize(
+    ("words", "remedy"),
+    [
+        ("Thinking level must be specified for this model.", 'live.thinking_level = "low"'),
+        ("Thinking level is not supported for this model.", "Remove live.thinking_level"),
+        ("Function response scheduling is not supported for this model.", "live.model"),
+        ("BLOCKING function calls are not supported for this model.", "tools.enabled"),
+    ],
+)
+def test_the_remedy_names_the_setting_that_the_service_refuses(words: str, remedy: str) -> None:
+    """Its words say which; the general remedy would send a person through the whole section."""
+    failure = Failure(Phase.SETUP, Kind.CLOSED, 1007, words)
+    assert remedy in classify(failure, with_handle=False, clock_synchronised=True).remedy

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from agentd import events as e
-from agentd.config.settings import Tools
+from agentd.config.settings import Tools, Transcription
 from agentd.live.google.websocket import unacknowledged
 from agentd.live.store import MemoryStore
 from agentd.live.toolbox import Tool, Toolbox
@@ -143,10 +143,14 @@ async def test_two_turns(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
         assert "hello" in "".join(texts)
 
 
+@pytest.mark.parametrize("heed", [True, False])
 @on_loop
-async def test_server_vad(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the service's detector no activity is signalled; the stream's end is."""
-    heeded = {"audio_stream_end": True}  # the documentation's word; 3.8 is said to ignore it
+async def test_server_vad(heed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the service's detector no activity is signalled; the stream's end is, and is silence.
+
+    The documentation has it heed the end; 3.8 is said to ignore it and to wait for the pause.
+    """
+    heeded = {"audio_stream_end": heed}
     async with (
         emulator(monkeypatch, traits=heeded) as server,
         Device(server.base_url, activity_detection="server") as device,
@@ -777,7 +781,7 @@ async def test_a_typed_question_during_a_call_is_answered(monkeypatch: pytest.Mo
         {"turn": [{"tool_call": {"name": "lamp"}, "say": "It is on."}, {"say": "Noon."}]}
     )
     toolbox = Toolbox((Tool("lamp", "Switch the lamp on.", lamp),))
-    model = {"backend": "vertex", "model": "gemini-live-2.5-flash"}
+    model: dict[str, Any] = {"backend": "vertex", "model": "gemini-live-2.5-flash"}
     async with (
         emulator(monkeypatch, scenario=scenario) as server,
         Device(server.base_url, toolbox=toolbox, **model) as device,
@@ -999,3 +1003,93 @@ def test_what_a_peer_has_not_taken_is_known() -> None:
             assert 0 < unacknowledged(near) <= sent
         assert unacknowledged(near) == 0
         assert unacknowledged(None) == 0
+
+
+# ── what a row of the table makes of a setup ──────────────────────────────────────────────────
+
+
+async def nothing(args: Any) -> dict[str, Any]:
+    """A function that does nothing."""
+    del args
+    return {}
+
+
+TWO = (Tool("quick", "Quick.", nothing), Tool("slow", "Slow.", nothing, slow=True))
+
+
+@pytest.mark.parametrize(
+    ("live", "behaviors", "level"),
+    [
+        ({}, ["BLOCKING", "NON_BLOCKING"], None),
+        ({"backend": "vertex"}, ["BLOCKING", "NON_BLOCKING"], None),
+        ({"model": "gemini-3.8-live-extended-thinking"}, [None, None], "LOW"),
+        (
+            {"model": "gemini-3.8-live-extended-thinking", "thinking_level": "high"},
+            [None, None],
+            "HIGH",
+        ),
+        ({"model": "gemini-3.1-flash-live-preview"}, [None, "NON_BLOCKING"], None),
+        (
+            {"model": "gemini-3.1-flash-live-preview", "thinking_level": "minimal"},
+            [None, "NON_BLOCKING"],
+            "MINIMAL",
+        ),
+    ],
+)
+@on_loop
+async def test_each_model_is_set_up_as_it_demands(
+    live: dict[str, Any],
+    behaviors: list[str | None],
+    level: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A quick function blocks where it would not by itself; a thinking level where there is one."""
+    async with (
+        emulator(monkeypatch) as server,
+        Device(server.base_url, toolbox=Toolbox(TWO), **live) as device,
+    ):
+        await device.connected()
+        (setup,) = setups(server)
+        declared = setup["tools"][0]["functionDeclarations"]
+        assert [function.get("behavior") for function in declared] == behaviors
+        thinking = setup["generationConfig"].get("thinkingConfig", {})
+        assert thinking.get("thinkingLevel") == level
+
+
+@BACKENDS
+@on_loop
+async def test_hints_for_the_transcription(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Languages, words and mode travel in the setup; without them it says nothing of the kind."""
+    hints = Transcription(languages=("id-ID", "en-US"), vocabulary=("Kirana",), mode="smart")
+    async with (
+        emulator(monkeypatch, any_model=True) as server,
+        Device(
+            server.base_url, backend=backend, model="gemini-5-live", transcription=hints
+        ) as device,
+    ):
+        await device.connected()
+        assert setups(server)[0]["inputAudioTranscription"] == {
+            "languageCodes": ["id-ID", "en-US"],
+            "customVocabulary": ["Kirana"],
+            "mode": "SMART",
+        }
+
+
+@on_loop
+async def test_a_chosen_silence_ends_the_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """3.8 may say nothing, without a turnComplete: the connection stays, nothing is repeated."""
+    scenario = read_scenario({"turn": [{}, {"silent": True, "heard": "he talks to her"}, {}]})
+    async with (
+        emulator(monkeypatch, scenario=scenario) as server,
+        Device(server.base_url, reply_timeout_s=2.0) as device,
+    ):
+        await device.speak()
+        await device.answered()
+        await device.speak()
+        ended = await device.event(e.TurnEnded, 2)
+        assert ended.reply_ms == 0.0
+        await device.speak()
+        assert (await device.event(e.TurnEnded, 3)).reply_ms > 0.0
+        assert device.session.status().connections == 1
+        assert not device.told(e.TurnFailed)
+        assert len(server.utterances) == 3

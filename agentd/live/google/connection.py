@@ -30,6 +30,7 @@ from agentd.live.messages import (
     RealtimeAudio,
     RealtimeText,
     ServerMessage,
+    Silence,
     ToolResponse,
     ToolsUpdate,
     whole_json,
@@ -201,8 +202,9 @@ def _problem(error: Exception) -> str:
 async def _send(session: AsyncSession, message: ClientMessage) -> None:
     """Send a message; every text in it is whole, wherever it came from (RFC 8259, section 8.2)."""
     match message:
-        case RealtimeAudio(pcm):
-            await session.send_realtime_input(audio=types.Blob(data=pcm, mime_type=MIME_TYPE))
+        case RealtimeAudio() | Silence():
+            blob = types.Blob(data=message.pcm, mime_type=MIME_TYPE)
+            await session.send_realtime_input(audio=blob)
         case ActivityStart():
             await session.send_realtime_input(activity_start=types.ActivityStart())
         case ActivityEnd():

@@ -12,6 +12,8 @@ from typing import Any
 
 from google.genai import types
 
+from agentd.config.models import model_keys
+from agentd.config.settings import Transcription
 from agentd.live.capabilities import Capabilities, capabilities
 from agentd.live.commands import SetupPlan
 from agentd.live.toolbox import Tool, Toolbox
@@ -38,9 +40,10 @@ def connect_config(plan: SetupPlan, toolbox: Toolbox) -> types.LiveConnectConfig
             ),
         ),
     )
-    if caps.thinking_level:
+    level = live.thinking_level or model_keys(live.model).thinking_level
+    if level:
         config.thinking_config = types.ThinkingConfig(
-            thinking_level=types.ThinkingLevel(caps.thinking_level)
+            thinking_level=types.ThinkingLevel(level.upper())
         )
     if live.compression.enabled:
         config.context_window_compression = types.ContextWindowCompressionConfig(
@@ -48,7 +51,7 @@ def connect_config(plan: SetupPlan, toolbox: Toolbox) -> types.LiveConnectConfig
             sliding_window=types.SlidingWindow(target_tokens=live.compression.target_tokens),
         )
     if live.transcription.input:
-        config.input_audio_transcription = types.AudioTranscriptionConfig()
+        config.input_audio_transcription = _hints(live.transcription)
     if live.transcription.output:
         config.output_audio_transcription = types.AudioTranscriptionConfig()
     if plan.initial_history:
@@ -56,6 +59,16 @@ def connect_config(plan: SetupPlan, toolbox: Toolbox) -> types.LiveConnectConfig
     if settings.tools.enabled:
         config.tools = list(declared(toolbox, caps)) or None
     return config
+
+
+def _hints(given: Transcription) -> types.AudioTranscriptionConfig:
+    """Return what the service is told about the words to expect; nothing is the common case."""
+    mode = given.mode and types.AudioTranscriptionConfigMode(given.mode.upper())
+    return types.AudioTranscriptionConfig(
+        language_codes=list(given.languages) or None,
+        custom_vocabulary=list(given.vocabulary) or None,
+        mode=mode,
+    )
 
 
 def declared(toolbox: Toolbox, caps: Capabilities) -> list[types.Tool]:
@@ -87,6 +100,8 @@ def _declaration(tool: Tool, caps: Capabilities) -> types.FunctionDeclaration:
         declaration.parameters_json_schema = dict(tool.parameters)
     if tool.slow and caps.declare_behavior:
         declaration.behavior = types.Behavior.NON_BLOCKING
+    elif caps.declare_blocking and not tool.slow:
+        declaration.behavior = types.Behavior.BLOCKING
     return declaration
 
 
