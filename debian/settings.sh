@@ -2,7 +2,7 @@
 # Shell and awk only: config runs before anything that the package depends on is there.
 CONFIG_DIR=/etc/agentd
 OURS=$CONFIG_DIR/conf.d/00-debconf.toml
-QUESTIONS="language backend vertex-project vertex-location capture-device playback-device"
+QUESTIONS="language backend vertex-project vertex-location attention capture-device playback-device"
 
 key_of() { # key_of QUESTION: "table key default"
     case $1 in
@@ -10,6 +10,7 @@ key_of() { # key_of QUESTION: "table key default"
         backend) echo live backend ;;
         vertex-project) echo live project ;;
         vertex-location) echo live location ;;
+        attention) echo attention mode ;;
         capture-device) echo audio capture_device ;;
         playback-device) echo audio playback_device ;;
     esac
@@ -19,6 +20,7 @@ default_of() { # default_of QUESTION: what the daemon does without a setting
     case $1 in
         language) echo en-US ;;
         backend) echo developer ;;
+        attention) echo open ;;
         vertex-project) echo ;;
         vertex-location) echo us-central1 ;;
         *) echo default ;;

@@ -117,6 +117,19 @@ def _context(parser: Parser) -> None:
     parser.add_argument("text", metavar="TEXT")
 
 
+def _wake(parser: Parser) -> None:
+    _config_option(parser)
+    _json_option(parser)
+    parser.add_argument("what", choices=("list", "test", "score"))
+    parser.add_argument(
+        "folder",
+        nargs="?",
+        metavar="PATH",
+        help="score: a folder of WAVs; test: a WAV, or - for int16 mono 16 kHz on standard input",
+    )
+    parser.add_argument("--word", metavar="NAME", help="instead of those in the settings")
+
+
 def _leds(parser: Parser) -> None:
     _config_option(parser)
     parser.add_argument("what", choices=("off",))
@@ -152,6 +165,7 @@ COMMANDS: dict[str, Command] = {
         "tell the model something in passing", "agentd.cli.commands:context", _context
     ),
     "forget": Command("delete the conversation", "agentd.cli.commands:forget"),
+    "wake": Command("list, test or score wake words", "agentd.cli.wake:main", _wake),
     "leds": Command("switch all configured LEDs off", "agentd.cli.commands:leds", _leds),
     "emulator": Command("run a Live API server", "live_emulator.cli:run", _emulator),
 }

@@ -146,6 +146,13 @@ def _on_button(moment: Moment) -> tuple[str, ...]:
     return ()
 
 
+def _on_wake(moment: Moment) -> tuple[str, ...]:
+    """Answer the word with a tone, where the settings want it."""
+    event = moment.event
+    assert isinstance(event, e.WakeWord)
+    return (LISTENING,) if event.tone and not event.stops else ()
+
+
 _RULES: dict[type[e.Event], Callable[[Moment], tuple[str, ...]]] = {
     e.UtteranceHeard: _on_heard,
     e.TurnFailed: _on_failed,
@@ -156,6 +163,7 @@ _RULES: dict[type[e.Event], Callable[[Moment], tuple[str, ...]]] = {
     e.Ready: _on_ready,
     e.ConfigRefused: _on_refused_reload,
     e.ButtonUsed: _on_button,
+    e.WakeWord: _on_wake,
 }
 
 
