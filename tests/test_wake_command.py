@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from agentd.cli.bundle import config_lines
 from agentd.cli.main import main
-from agentd.config.settings import Attention
+from agentd.config.settings import Attention, Settings
 from agentd.doctor.findings import Result
 from agentd.doctor.wake import check_words
 from agentd.vad.clips import FOLDER, read_clip, read_speech
@@ -123,3 +124,13 @@ def test_the_doctor_lets_words_hear_themselves(tmp_path: Path) -> None:
     assert check_words(deaf, None).cause == "okay_nabu does not hear its own clip"
     some = attention.model_copy(update={"words": ("okay_nabu", "hey_house")})
     assert "no model of this name" in check_words(some, None).cause
+
+
+def test_who_answers_to_a_word_is_not_in_the_bundle() -> None:
+    """An instruction may hold anything; the words alone help."""
+    settings = Settings.model_validate(
+        {"attention": {"word": {"okay_nabu": {"system_instruction": "my secret"}}}}
+    )
+    lines = list(config_lines(settings))
+    assert 'attention.word = ["okay_nabu"]' in lines
+    assert "secret" not in "\n".join(lines)

@@ -96,6 +96,8 @@ def config_lines(settings: Settings) -> Iterator[str]:
 
 
 def _config_value(key: str, value: object) -> object:
+    if isinstance(value, dict):
+        return sorted(value)  # the words; who answers to them may hold anything
     if not isinstance(value, str):
         return list(value) if isinstance(value, tuple) else value
     if key == "live.base_url":
