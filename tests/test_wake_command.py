@@ -10,9 +10,9 @@ import pytest
 
 from agentd.cli.bundle import config_lines
 from agentd.cli.main import main
-from agentd.config.settings import Attention, Settings
+from agentd.config.settings import AttentionSection, Settings
 from agentd.doctor.findings import Result
-from agentd.doctor.wake import check_words
+from agentd.doctor.wake_words import check_words
 from agentd.vad.clips import FOLDER, read_clip, read_speech
 from agentd.vad.words import package_folder
 
@@ -108,17 +108,17 @@ def test_clips_are_those_of_words_alone() -> None:
 
 def test_the_doctor_lets_words_hear_themselves(tmp_path: Path) -> None:
     """What they cost, how often they were heard; what is missing, with the remedy."""
-    attention = Attention(mode="wake-word", models=str(tmp_path))
+    attention = AttentionSection(mode="wake-word", models=str(tmp_path))
     fine = check_words(attention, {"uptime_s": 3600.0, "attention": {"heard": 2}})
     assert fine.result is Result.OK
     assert "okay_nabu" in fine.cause
     assert "heard 2.0 times an hour" in fine.cause
     often = check_words(attention, {"uptime_s": 3600.0, "attention": {"heard": 20}})
     assert (often.result, "low" in often.remedy) == (Result.WARN, True)
-    assert check_words(Attention(), None).result is Result.SKIPPED
+    assert check_words(AttentionSection(), None).result is Result.SKIPPED
     none = attention.model_copy(update={"words": ("hey_house",)})
     assert check_words(none, None).result is Result.FAIL
-    deaf = Attention.model_validate(
+    deaf = AttentionSection.model_validate(
         {"mode": "wake-word", "word": {"okay_nabu": {"threshold": 0.995}}}
     )
     assert check_words(deaf, None).cause == "okay_nabu does not hear its own clip"

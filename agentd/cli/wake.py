@@ -11,7 +11,7 @@ from typing import Any
 
 from agentd.audio import formats
 from agentd.config.files import load
-from agentd.config.settings import Attention
+from agentd.config.settings import AttentionSection
 from agentd.errors import EXIT_FAILURE, EXIT_OK
 from agentd.events import Frame
 from agentd.text import json_text, safe_text
@@ -55,7 +55,7 @@ def _failed(message: str) -> int:
 # ── list ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def _list(attention: Attention, *, as_json: bool) -> int:
+def _list(attention: AttentionSection, *, as_json: bool) -> int:
     package = package_folder()
     shelf = read_shelf(Path(attention.models), package)
     rows: list[dict[str, Any]] = [

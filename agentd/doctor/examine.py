@@ -19,7 +19,7 @@ from agentd.audio.wav import read_header
 from agentd.clock import Clock, SystemClock
 from agentd.config.settings import Audio, Settings
 from agentd.device.volume import mixer_device, run_amixer
-from agentd.doctor import cards, endpoint, hearing, live, room, sweep, system, wake
+from agentd.doctor import cards, endpoint, hearing, live, room, sweep, system, wake_words
 from agentd.doctor.findings import Finding, Result, fail, ok, skipped
 from agentd.errors import AudioError, ControlError
 from agentd.live.connection import Connector
@@ -95,7 +95,7 @@ class Examination:
             self._add(*await self._sound())
             self._add(await asyncio.to_thread(system.check_pins, self._settings.gpio))
         attention = self._settings.attention
-        self._add(await asyncio.to_thread(wake.check_words, attention, service.status))
+        self._add(await asyncio.to_thread(wake_words.check_words, attention, service.status))
         await self._network(service.status)
         return self.findings
 

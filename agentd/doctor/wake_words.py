@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agentd.audio import formats
-from agentd.config.settings import Attention
+from agentd.config.settings import AttentionSection
 from agentd.doctor.findings import Finding, fail, ok, skipped, warn
 from agentd.events import Frame
 from agentd.vad.cascade import AGGRESSIVENESS
@@ -21,7 +21,7 @@ CHECK = "wake word"
 OFTEN_PER_HOUR = 6.0
 
 
-def check_words(attention: Attention, status: Mapping[str, Any] | None) -> Finding:
+def check_words(attention: AttentionSection, status: Mapping[str, Any] | None) -> Finding:
     """Load the words, let the bundled ones hear their clips, and count how often they were heard.
 
     `status` is the daemon's, None where it does not run.
