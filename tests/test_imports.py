@@ -27,7 +27,7 @@ LAYERS = (
     ("stage",),
     ("state", "audio"),
     ("vad", "service"),
-    ("live",),
+    ("live", "client"),
     ("device",),
     ("tools", "sound"),
     ("network", "stages", "status", "methods", "touch", "calling"),

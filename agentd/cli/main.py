@@ -93,6 +93,16 @@ def _status(parser: Parser) -> None:
     parser.add_argument("--watch", action="store_true", help="keep showing it until interrupted")
 
 
+def _events(parser: Parser) -> None:
+    _json_option(parser)
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="events to show, such as turn; default: all"
+    )
+    parser.add_argument(
+        "--transcripts", action="store_true", help="also what is said (group agentd-transcripts)"
+    )
+
+
 def _config(parser: Parser) -> None:
     _config_option(parser)
     parser.add_argument("what", choices=("check", "show", "schema"))
@@ -152,6 +162,8 @@ COMMANDS: dict[str, Command] = {
         "list microphones and speakers", "agentd.cli.commands:devices", _json_option
     ),
     "status": Command("what the daemon is doing", "agentd.cli.commands:status", _status),
+    "events": Command("show what happens until interrupted", "agentd.cli.listen:events", _events),
+    "tools": Command("list the functions of the model", "agentd.cli.listen:tools", _json_option),
     "config": Command(
         "check, show or describe the settings", "agentd.cli.commands:config", _config
     ),
@@ -203,7 +215,9 @@ def _run_command(parsed: argparse.Namespace) -> int:
     except AgentdError as error:
         return _told(str(error))
     except KeyboardInterrupt:
-        return EXIT_OK if parsed.command in {"run", "status", "emulator"} else EXIT_FAILURE
+        return (
+            EXIT_OK if parsed.command in {"run", "status", "events", "emulator"} else EXIT_FAILURE
+        )
     except ModuleNotFoundError as error:
         package = DEBIAN_PACKAGES.get((error.name or "").partition(".")[0])
         if package is None:

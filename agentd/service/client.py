@@ -111,7 +111,13 @@ class ControlClient:
 
     def watch(self) -> Iterator[Any]:
         """Yield the status now and whenever it changes, until the daemon stops."""
-        self.call("watch")
+        for method, params in self.stream():
+            if method == "status":
+                yield params
+
+    def stream(self, **params: object) -> Iterator[tuple[str, Any]]:
+        """Watch; yield method and parameters of each message, until the daemon stops."""
+        self.call("watch", **params)
         if self._socket is not None:
             self._socket.settimeout(None)
         while True:
@@ -121,8 +127,7 @@ class ControlClient:
                 return
             if "error" in answer:
                 raise _failure(answer["error"])
-            if answer.get("method") == "status":
-                yield answer.get("params")
+            yield str(answer.get("method")), answer.get("params")
 
     def _send(self, data: bytes) -> None:
         if self._socket is None:

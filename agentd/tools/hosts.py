@@ -139,7 +139,7 @@ class ToolHosts(Stage):
         except BadOffer as error:
             raise rpc.RpcError(rpc.INVALID_PARAMS, str(error)) from None
         if _digest(offer) in self._refused:
-            raise rpc.RpcError(rpc.REFUSED, TAKEN_BACK)
+            raise rpc.RpcError(rpc.INVALID_PARAMS, TAKEN_BACK)
         others = sum(len(h.offer.tools) for h in self._hosts.values() if h is not instead_of)
         if others + len(offer.tools) > MAX_TOOLS:
             what = f"at most {MAX_TOOLS} functions of all hosts together; others offer {others}"
@@ -335,7 +335,7 @@ class ToolHosts(Stage):
         self._refused[_digest(newest.offer)] = None
         while len(self._refused) > MAX_REFUSED:
             del self._refused[next(iter(self._refused))]
-        self._hang_up(newest, TAKEN_BACK)
+        self._hang_up(newest, TAKEN_BACK, rpc.INVALID_PARAMS)
         for tool in newest.offer.tools:
             self._toolbox.remove(newest.offer.full_name(tool))
         self._known = None  # whatever the service knows, it has to hear of them
