@@ -62,6 +62,7 @@ async def _suffer(name: str, seconds: float, service: Service, speaker: Speaker)
         await MEANWHILE[name](service, speaker)
     since = speaker.mark()
     await service.behave()
+    await speaker.control("reload")  # the backoff may have grown to half a minute
     await speaker.until(lambda: _is_set_up(speaker, since), "a session after the attack")
     await is_answered(speaker, "And now?")
     if name not in NO_SESSION:
