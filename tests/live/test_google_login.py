@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 from pathlib import Path
@@ -113,8 +114,6 @@ def test_what_gcloud_has_stored(tmp_path: Path) -> None:
 @on_loop
 async def test_a_login_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """An address that gives no answer takes the time that is left, and no more."""
-    import asyncio
-
     async with token_endpoint() as tokens:
         credentials = google_credentials(
             Credentials("test", service_account=account(tokens.url)), NOWHERE
@@ -138,3 +137,17 @@ def test_an_unusable_proxy_is_named_for_the_token_too() -> None:
     late: Any = exceptions.TransportError
     with pytest.raises(late):
         BoundedRequest(5.0, env | {"no_proxy": "127.0.0.1"})("https://127.0.0.1:9/token")
+
+
+@pytest.mark.parametrize("status", [302, 307, 308])
+@on_loop
+async def test_a_token_endpoint_that_sends_elsewhere_is_not_followed(status: int) -> None:
+    """The signed assertion stays with the host that the account names."""
+    async with token_endpoint() as other, token_endpoint() as tokens:
+        tokens.status, tokens.location = status, other.url
+        found = Credentials("test", service_account=account(tokens.url))
+        credentials = google_credentials(found, NOWHERE)
+        with pytest.raises(exceptions.GoogleAuthError):
+            await asyncio.to_thread(log_in, credentials, 10.0)
+        assert len(tokens.requests) >= 1
+        assert other.requests == []

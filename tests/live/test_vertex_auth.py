@@ -23,10 +23,11 @@ TOKEN = "ya29.made-up-token"
 
 @dataclass
 class TokenEndpoint:
-    """An OAuth token endpoint; `status` is what it answers with."""
+    """An OAuth token endpoint; `status` is what it answers with, `location` where it sends one."""
 
     url: str = ""
     status: int = 200
+    location: str = ""
     requests: list[bytes] = field(default_factory=list)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -44,6 +45,7 @@ class TokenEndpoint:
         data = json.dumps(body).encode()
         writer.write(
             f"HTTP/1.1 {self.status} X\r\nContent-Type: application/json\r\n"
+            f"{f'Location: {self.location}' if self.location else 'X-Frame-Options: DENY'}\r\n"
             f"Content-Length: {len(data)}\r\nConnection: close\r\n\r\n".encode()
             + data
         )

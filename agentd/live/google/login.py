@@ -112,7 +112,7 @@ class BoundedRequest(Request):
         timeout: Any = None,
         **options: Any,
     ) -> Any:
-        """Ask, unless the deadline has passed."""
+        """Ask, unless the deadline has passed; follow no redirect."""
         del timeout
         left_s = self._deadline_s - time.monotonic()
         if left_s <= 0:
@@ -120,6 +120,8 @@ class BoundedRequest(Request):
             raise late("no answer in time")
         self.session.proxies = self._proxies(url)
         bound = (min(CONNECT_S, left_s), left_s)
+        # A redirect would take the signed assertion, or the token, to another host.
+        options["allow_redirects"] = False
         return self._ask(url, method, body, headers, timeout=bound, **options)
 
     def _proxies(self, url: str) -> dict[str, str]:
