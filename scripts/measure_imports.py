@@ -22,7 +22,6 @@ MODULES = (
     "pyaudio",
     "webrtcvad",
     "gpiozero",
-    "pyroute2",
     "websockets.asyncio.client",
     "pydantic",
     "numpy",

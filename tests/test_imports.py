@@ -178,6 +178,7 @@ def test_the_product_knows_neither_rig_nor_tests() -> None:
 ALLOWED = {
     "agentd.clock": {"asyncio", "ctypes", "time"},  # here time itself comes from
     "agentd.net.path": {"socket"},  # the names of address families
+    "agentd.net.rtnetlink": {"os", "socket"},  # names of families and errors, addresses as text
 }
 
 

@@ -1,4 +1,4 @@
-"""The kernel behind the network monitor, asked through netlink, and a fake beside it."""
+"""The kernel behind the network monitor, and a fake beside it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import asyncio
 import errno
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
+from agentd.net import rtnetlink
 from agentd.net.path import Hop, Link, Snapshot
 
 # Looked up, never sent to: any address that only a default route reaches will do.
@@ -17,15 +18,7 @@ PROBES = ("8.8.8.8", "2001:4860:4860::8888")
 # IPV6_IFADDR, IPV6_ROUTE and IPV6_RULE of rtnetlink(7), as the bits of a bind(2) mask.
 GROUPS = sum(1 << (group - 1) for group in (1, 5, 7, 8, 9, 11, 19))
 
-# linux/if.h, linux/if_addr.h, linux/rtnetlink.h
-IFF_UP = 0x1
-IFF_RUNNING = 0x40  # it passes packets: set a while after the carrier, or after Wi-Fi has let us in
-IFF_LOWER_UP = 0x10000
-_USABLE = IFF_UP | IFF_RUNNING | IFF_LOWER_UP
-IFA_F_DADFAILED = 0x08
-IFA_F_TENTATIVE = 0x40
-_PASSABLE = (1, 2)  # RTN_UNICAST, RTN_LOCAL; the others are unreachable, blackhole, prohibit
-
+ANSWER_S = 5.0  # the network lock is held for long just when the network changes
 _DUMP_TRIES = 5
 _DATAGRAM_BYTES = 65_536
 _NETLINK_ROUTE = 0
@@ -131,7 +124,7 @@ class NetlinkSubscription:
 
 
 class NetlinkKernel:
-    """The real kernel, asked through pyroute2. Needs no privilege, only AF_NETLINK."""
+    """The real kernel, asked through rtnetlink. Needs no privilege, only AF_NETLINK."""
 
     def __init__(self, probes: Sequence[str] = PROBES) -> None:
         self._probes = tuple(probes)
@@ -142,57 +135,64 @@ class NetlinkKernel:
 
     def snapshot(self) -> Snapshot:
         """Ask for the way to each probe, the interfaces on it and all addresses."""
-        from pyroute2 import IPRoute  # 10 MiB and a second on a Pi: not before the SDK has loaded
-        from pyroute2.netlink.exceptions import NetlinkDumpInterrupted, NetlinkError
-
-        with IPRoute() as kernel:
-            try:
-                hops = tuple(hop for probe in self._probes for hop in _hops(kernel, probe))
-                indices = sorted({hop.index for hop in hops})
-                links = tuple(link for index in indices for link in _links(kernel, index))
-                for attempt in range(_DUMP_TRIES):
-                    try:
-                        return Snapshot(hops, links, frozenset(_addresses(kernel)))
-                    except NetlinkDumpInterrupted:  # the table changed in the middle: ask again
-                        if attempt == _DUMP_TRIES - 1:
-                            raise
-            except NetlinkError as error:
-                raise OSError(error.code, f"the kernel refuses a route query: {error}") from None
-        raise AssertionError("unreachable")
+        with _open(0) as sock:
+            sock.settimeout(ANSWER_S)
+            hops = tuple(hop for probe in self._probes for hop in _hops(sock, probe))
+            indices = sorted({hop.index for hop in hops})
+            links = tuple(link for index in indices for link in _links(sock, index))
+            return Snapshot(hops, links, frozenset(_addresses(sock)))
 
 
-def _hops(kernel: Any, probe: str) -> Iterator[Hop]:
-    from pyroute2.netlink.exceptions import NetlinkError
+def _hops(sock: socket.socket, probe: str) -> Iterator[Hop]:
+    family = socket.AF_INET6 if ":" in probe else socket.AF_INET
+    wanted = socket.inet_pton(family, probe)
+    body = rtnetlink.route_body(family, wanted)
+    for kind, attributes in _answers(sock, rtnetlink.GETROUTE, body):
+        hop = rtnetlink.read_hop(kind, attributes)
+        if hop is not None:
+            yield hop
 
+
+def _links(sock: socket.socket, index: int) -> Iterator[Link]:
+    for head, attributes in _answers(sock, rtnetlink.GETLINK, rtnetlink.link_body(index)):
+        yield rtnetlink.read_link(head, attributes)
+
+
+def _addresses(sock: socket.socket) -> Iterator[tuple[int, str]]:
+    for head, attributes in _dump(sock, rtnetlink.GETADDR, rtnetlink.ANY_ADDRESS):
+        found = rtnetlink.read_address(head, attributes)
+        if found is not None:
+            yield found
+
+
+def _answers(sock: socket.socket, kind: int, body: bytes) -> list[rtnetlink.Answer]:
+    """Return the answer to a question; nothing for what there is not, or is gone since."""
     try:
-        answers = list(kernel.route("get", dst=probe))
-    except NetlinkError:  # unreachable, or a family this kernel does not have
-        return
-    for answer in answers:
-        index, source = answer.get("oif"), answer.get("prefsrc")
-        if answer["type"] in _PASSABLE and isinstance(index, int) and source:
-            yield Hop(answer["family"], index, source, answer.get("gateway") or "")
+        return _ask(sock, kind, body, rtnetlink.REQUEST)
+    except rtnetlink.KernelRefused:  # unreachable, or a family that this kernel does not have
+        return []
 
 
-def _links(kernel: Any, index: int) -> Iterator[Link]:
-    from pyroute2.netlink.exceptions import NetlinkError
+def _dump(sock: socket.socket, kind: int, body: bytes) -> list[rtnetlink.Answer]:
+    """Return a whole table.
 
-    try:
-        answers = list(kernel.link("get", index=index))
-    except NetlinkError:  # gone since the last question
-        return
-    for answer in answers:
-        up = answer["flags"] & _USABLE == _USABLE
-        yield Link(answer["index"], answer.get("ifname") or "", up)
+    Raises:
+        OSError: the kernel refuses, or the table changed whenever it was read.
+    """
+    for _ in range(_DUMP_TRIES):
+        try:
+            return _ask(sock, kind, body, rtnetlink.REQUEST | rtnetlink.DUMP)
+        except rtnetlink.DumpInterrupted:  # the table changed in the middle: ask again
+            continue
+    raise OSError(errno.EINTR, "the kernel's table of addresses does not hold still")
 
 
-def _addresses(kernel: Any) -> Iterator[tuple[int, str]]:
-    for answer in kernel.get_addr():
-        flags = answer.get("IFA_FLAGS") or answer["flags"]
-        # On a point-to-point link (a mobile modem) IFA_ADDRESS is the peer's.
-        address = answer.get("local") or answer.get("address")
-        if address and not flags & (IFA_F_TENTATIVE | IFA_F_DADFAILED):
-            yield answer["index"], address
+def _ask(sock: socket.socket, kind: int, body: bytes, flags: int) -> list[rtnetlink.Answer]:
+    sock.send(rtnetlink.request(kind, flags, body))
+    reply = rtnetlink.KernelReply()
+    while not reply.is_complete:
+        reply.feed(sock.recv(_DATAGRAM_BYTES))
+    return reply.answers()
 
 
 def _open(groups: int) -> socket.socket:
