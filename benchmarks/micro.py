@@ -57,7 +57,7 @@ def best_us(
 def measure(results: Results) -> list[Cost]:
     """Measure every stage; what cannot be imported is skipped and told."""
     costs: list[Cost] = []
-    for stage in (_gate, _level, _cushion, _quieter_cushion, _uplink, _downlink, _journal):
+    for stage in (_gate, _level, _cushion, _quieter_cushion, _decide, _uplink, _downlink, _journal):
         try:
             costs.append(stage())
         except (ImportError, AttributeError, TypeError, FileNotFoundError) as problem:
@@ -131,6 +131,40 @@ def _cushion() -> Cost:
 
 def _quieter_cushion() -> Cost:
     return _cushion_cost(0.34, "cushion, a 20 ms period at 70 % volume")
+
+
+def _decide() -> Cost:
+    from agentd.clock import WallTime
+    from agentd.config.settings import Settings
+    from agentd.events import UtteranceAudio, UtteranceStarted
+    from agentd.live import commands as c
+    from agentd.live.conversation import Conversation
+
+    wall = WallTime(1.8e9, synchronised=True)
+    frame = utterance(0, 4.0).pcm[:FRAME_BYTES]
+    now = 0.0
+    conversation = Conversation(Settings(), random=lambda: 0.5)
+    for given in (c.Start(), c.Connected(1), UtteranceStarted(1, now, frame, now)):
+        conversation.handle(given, now, wall)
+
+    def message(_: int) -> None:
+        nonlocal now
+        for _frame in range(MESSAGE_MS // 20):
+            now += 0.02
+            conversation.handle(UtteranceAudio(1, now, frame), now, wall)
+            conversation.deadline()
+
+    pcm = bytearray()
+
+    def bare(_: int) -> None:
+        for _frame in range(MESSAGE_MS // 20):
+            pcm.extend(frame)
+        bytes(pcm[-MESSAGE_MS * 32 :])
+
+    us = best_us(message, 300)
+    bare_us = best_us(bare, 300, pcm.clear)
+    per_minute = 60_000 / MESSAGE_MS
+    return Cost(f"conversation, speech of {MESSAGE_MS} ms", "bytearray", us, bare_us, per_minute)
 
 
 class _Socket:

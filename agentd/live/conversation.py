@@ -1,8 +1,19 @@
 """The Live session without I/O: what to do about everything that can happen.
 
 `Conversation.handle(input, now, wall)` takes one input and returns the commands that follow from
-it. It puts the parts together: the supervisor (one connection after another), the uplink (what was
-said), the turns (who speaks to whom), the calls (functions), the memory (what is kept).
+it; `deadline()` says when it wants a `Tick`. Its parts speak the same grammar: methods in, values
+out, `now` always passed, what is to be done put into the one `Outputs`. A part knows those below
+it, by their class, and none above:
+
+    patience   updates   functions           how long to wait, how changes and calls get through
+        │         │          │
+    supervisor ───┴──────────┤               one connection after another
+        │                    │
+     uplink ─────────────► turns             what was said; who speaks to whom
+        │                    │
+      line            dependents             the light around speech; what hangs on a turn
+        │                    │
+      outbox    calls    consent    memory   what is kept
 
 What it guarantees (see the property tests): never two connections; every utterance delivered once
 on a surviving connection or announced lost; a good handle outlives empty updates; a bounded rate
@@ -12,7 +23,6 @@ of dials; from every state a good network and a good server lead to LIVE; stop a
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from agentd import events
@@ -21,21 +31,18 @@ from agentd.config.settings import Settings
 from agentd.events import LinkChanged, PlaybackMark, UtteranceEnded, UtteranceStarted
 from agentd.live import commands as c
 from agentd.live.admission import Admission
-from agentd.live.calls import Answer, Calls, Tell, as_conversation, refusal
+from agentd.live.calls import Calls
 from agentd.live.capabilities import Capabilities, capabilities
 from agentd.live.consent import Consent
 from agentd.live.dependents import Dependents
 from agentd.live.failures import Failure, Kind, Phase
+from agentd.live.functions import Functions
 from agentd.live.handle_trust import ConnectionRecord, Scene
 from agentd.live.machine import State
 from agentd.live.memory import Memory
 from agentd.live.messages import (
     ClientContent,
-    FunctionCall,
     ResumptionUpdate,
-    ServerMessage,
-    ToolResponse,
-    whole_json,
 )
 from agentd.live.odd_frames import OddFrames
 from agentd.live.outputs import Outputs
@@ -46,14 +53,12 @@ from agentd.live.status import SessionStatus
 from agentd.live.supervisor import Loss, Supervisor
 from agentd.live.tool_rules import NO_RULES, Rules
 from agentd.live.transcript import seed
-from agentd.live.turn import TOO_MANY_CALLS
 from agentd.live.turns import Turns
 from agentd.live.updates import Updates
 from agentd.live.uplink import Uplink, uplink_settings
 from agentd.live.usage import Usage
 
 HANDLE_S = 5.0  # the handle after a turn comes a moment behind its end, or not at all
-SWITCHED_OFF = "functions are switched off"
 TOO_MANY = "refused: too many texts wait for a connection"
 
 
@@ -71,13 +76,11 @@ class Conversation:
     ) -> None:
         self._settings = settings
         self._endpoint_of = endpoint
-        self._non_blocking = non_blocking
         self._caps = self._capabilities()
         self._out = out = Outputs()
         self._usage = Usage()
         self._memory = Memory(settings, out, endpoint(settings))
         self._consent = Consent(rules.ask, settings.tools.confirm, out, press=_press(settings))
-        self._rules = rules
         self._calls = Calls(Admission(rules, self._consent, out), out)
         self._outbox = Outbox(
             max_age_s=settings.network.replay_max_age_s, max_bytes=ring_bytes(settings)
@@ -100,6 +103,16 @@ class Conversation:
             random=random,
             endpoint=endpoint(settings),
             client_content=self._caps.client_content,
+        )
+        self._functions = Functions(
+            settings,
+            self._caps,
+            rules,
+            non_blocking=non_blocking,
+            calls=self._calls,
+            consent=self._consent,
+            turns=self._turns,
+            uplink=self._uplink,
         )
         self._patience = Patience(
             settings.live.reply_timeout_s,
@@ -167,7 +180,7 @@ class Conversation:
         times = (
             self._uplink.deadline(),
             self._turns.deadline(),
-            self._calls.deadline(),
+            self._functions.deadline(),
             self._consent.deadline(),
             self._patience.deadline(),
             self._supervisor.deadline(),
@@ -185,7 +198,7 @@ class Conversation:
         if self._release_at_s() is not None and self._turns.quiet and self._uplink.idle:
             self._supervisor.release_if_due(now)
         self._memory.tick(now)
-        self._give(self._calls.tick(now), now)
+        self._functions.tick(now)
         self._turns.tick(now)
 
     def _release_at_s(self) -> float | None:
@@ -200,7 +213,7 @@ class Conversation:
 
     def _settle(self, now: float) -> None:
         """Send what may be sent, and leave if it is quiet."""
-        self._uplink.held = self._caps.hold_audio_during_calls and self._calls.blocking
+        self._uplink.held = self._functions.holds_audio
         self._updates.tick(now)
         self._uplink.tick(now)
         self._leave_at_s = None
@@ -253,7 +266,7 @@ class Conversation:
         self._updates.connected()
         self._uplink.configure(uplink_settings(self._settings, self._caps))
         self._turns.connected(local_activity=self._uplink.settings.local_activity)
-        self._give(self._calls.connected(self._outbox.questions()), now)
+        self._functions.connected(self._outbox.questions(), now)
         self._memory.catch_up()
         choice = connection.choice
         first = None
@@ -312,7 +325,7 @@ class Conversation:
             self._usage.add(message.tokens)
         if message.resumption is not None:
             self._offered(message.resumption, connection, now)
-        self._tools(message, self._turns.received(message, now), now)
+        self._functions.received(message, self._turns.received(message, now), now)
         if message.turn_complete:
             self._memory.fall_behind()
         connection.spoke = connection.spoke or bool(message.audio)
@@ -333,72 +346,12 @@ class Conversation:
         if self._memory.ladder.resumable and not self._turns.is_open:
             self._memory.catch_up()
 
-    def _tools(self, message: ServerMessage, turn: int | None, now: float) -> None:
-        enabled = self._settings.tools.enabled
-        for call in message.calls if turn is not None else ():
-            assert turn is not None
-            if not self._turns.may_call(turn):
-                self._too_many_calls(call, turn, now)
-                break
-            self._give(
-                self._calls.called(
-                    call if enabled else replace(call, refused=SWITCHED_OFF),
-                    turn,
-                    now,
-                    timeout_s=self._timeout_s(call.name),
-                    blocking=not (self._caps.declare_behavior and self._non_blocking(call.name)),
-                    tellable=not self._turns.is_telling,
-                ),
-                now,
-            )
-        if message.cancelled_calls:
-            self._calls.cancelled(message.cancelled_calls, now)
-
     def _confirm(self, given: c.Confirm, now: float) -> None:
         del given
-        confirmed = self._consent.pressed(now)
-        if confirmed is not None:
-            timeout_s = self._timeout_s(confirmed.name)
-            self._calls.run_by_hand(
-                confirmed.name, confirmed.question.args, now, timeout_s=timeout_s
-            )
-
-    def _timeout_s(self, name: str) -> float:
-        own_s = self._rules.timeout_s(name)
-        return self._settings.tools.timeout_s if own_s is None else own_s
-
-    def _too_many_calls(self, call: FunctionCall, turn: int, now: float) -> None:
-        """End an answer that calls one function after the other; the model is told once."""
-        current = self._turns.current
-        if current is None or current.number != turn:
-            return
-        self._give([refusal(call, turn, TOO_MANY_CALLS)], now)
-        self._turns.fail(current, TOO_MANY_CALLS, now)
+        self._functions.confirmed(now)
 
     def _tool_done(self, given: c.ToolDone, now: float) -> None:
-        self._give(self._calls.done(given.key, given.outcome, given.response, now), now)
-
-    def _give(self, answers: list[Answer], now: float) -> None:
-        """Let the model hear what came of its calls."""
-        for answer in answers:
-            if isinstance(answer, Tell):
-                self._tell(answer.text, now)
-            else:
-                self._respond(answer.response, answer.turn, now)
-
-    def _respond(self, response: ToolResponse, turn: int, now: float) -> None:
-        response = replace(response, response=whole_json(response.response))
-        if self._caps.scheduling and self._non_blocking(response.name):
-            response = replace(response, scheduling="WHEN_IDLE")
-        if not response.call_id and not self._caps.response_without_id:
-            if not self._turns.is_telling:
-                self._tell(as_conversation(response.name, response.response), now)
-            return
-        self._turns.responded(turn, now)
-        self._uplink.send(response)
-
-    def _tell(self, text: str, now: float) -> None:
-        self._uplink.enter(text, asks=True, now=now, once=True)
+        self._functions.done(given.key, given.outcome, given.response, now)
 
     # ── what the user says and wants ──
 
@@ -485,6 +438,7 @@ class Conversation:
         self._consent.configure(settings.tools.confirm, press=_press(settings))
         self._memory.configure(settings, endpoint, now)
         self._supervisor.configure(settings, endpoint, client_content=caps.client_content)
+        self._functions.configure(settings, caps)
         self._patience.reply_timeout_s = settings.live.reply_timeout_s
         self._patience.may_stay_silent = caps.may_stay_silent
         self._out.add(c.Outcome(self._updates.configure(settings, caps, now)))
