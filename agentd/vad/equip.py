@@ -16,7 +16,7 @@ from agentd.vad.spotter import Ear, Features, SpotterWord
 from agentd.vad.tflite import EngineFailed, WordEngine, load_frontend, load_library, probe
 from agentd.vad.words import INSTALL, Shelf, WordModel, package_folder, read_shelf
 
-# Cut-offs for low, medium and high, from the curves in docs/measured/wake.md.
+# Cut-offs for low, medium and high: the makers' own in the middle (docs/developer/voice-gate.md).
 CUTOFFS = {
     "okay_nabu": (0.93, 0.85, 0.7),
     "hey_jarvis": (0.985, 0.97, 0.9),

@@ -27,8 +27,8 @@ SURE = 2 / 3  # of the hangover, when the detector is certain that nobody speaks
 HINDSIGHT = 32  # frames on which a detector may change its mind; more than any does
 KEPT = 100  # frames from before a word: 2 s
 PREPARE = 25  # of them the detector hears when a word was heard: it knows the room then
-# A word is certain 60 ms after its end at the median, 200 ms at the 90th percentile
-# (docs/measured/wake.md): what follows it without a pause is whole if this much is kept.
+# A word is certain 60 ms after its end at the median, 190 ms at the latest
+# (docs/developer/voice-gate.md): what follows it without a pause is whole if this much is kept.
 LATE_S = 0.24
 WHOLE_WORD_S = 1.3  # the longest of the bundled words, slowly, and some
 OWN_VOICE = 40  # frames in which somebody else must have been heard, not only our own reply
