@@ -124,6 +124,7 @@ async def ask(rig: SoundRig, speaker: Speaker, room: Recorder) -> Answer:
         playback = (await speaker.control("status"))["audio"]["playback"]
         return int(playback["ran_dry"] + playback["underruns"])
 
+    await speaker.until(lambda: speaker.shown(0)[-1:] == ["idle"], "idle")
     since, begun_s, before = speaker.mark(), time.monotonic(), await ran_dry()
     rig.start_speaking(word("Front_Center"))
     turn = await speaker.wait_event("turn", since=since)
