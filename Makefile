@@ -102,7 +102,7 @@ attack-guided: setup ## coverage-guided (atheris); MODE=frames SECONDS=600, see 
 
 .PHONY: test-clients
 test-clients: setup ## other people's Live clients, from PyPI and npm, on the emulator; CLIENTS="2.19 @google"
-	$(PY) -m tests.clients $(CLIENTS)
+	$(PY) -m tests.clients $(if $(RECORDINGS),--recordings $(RECORDINGS),$(CLIENTS))
 
 # The oldest SDK that pyproject.toml allows, put before the one of the environment.
 FLOOR := .cache/floor
