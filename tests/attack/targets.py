@@ -11,11 +11,13 @@ from tests.attack.documents import Documents
 from tests.attack.handshakes import Handshakes
 from tests.attack.settings_files import SettingsFiles
 from tests.attack.sounds import Sounds
+from tests.attack.tool_hosts import OfferingHost
 
 IN_PROCESS = (
     Conversation,
     Handshakes,
     Control,
+    OfferingHost,
     SettingsFiles,
     Boot,
     Documents,

@@ -23,6 +23,7 @@ CASES = {
     "boot": 60,
     "handshakes": 30,
     "control": 200,
+    "tool-host": 100,
     "state": 60,
     "clocks": 120,
     "wav": 300,
