@@ -16,11 +16,11 @@ from agentd.vad.spotter import Ear, Features, SpotterWord
 from agentd.vad.tflite import EngineFailed, WordEngine, load_frontend, load_library, probe
 from agentd.vad.words import INSTALL, Shelf, WordModel, package_folder, read_shelf
 
-# Cut-offs for low, medium and high: the makers' own in the middle (docs/developer/voice-gate.md).
+# Cut-offs for low, medium and high, from the curves in docs/measured/wake.md.
 CUTOFFS = {
-    "okay_nabu": (0.93, 0.85, 0.7),
+    "okay_nabu": (0.93, 0.85, 0.75),
     "hey_jarvis": (0.985, 0.97, 0.9),
-    "hey_mycroft": (0.98, 0.95, 0.85),
+    "hey_mycroft": (0.99, 0.98, 0.95),
     "alexa": (0.97, 0.9, 0.75),
 }
 LEVELS = ("low", "medium", "high")
