@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any
@@ -195,8 +196,12 @@ async def go_away_and_resume() -> None:
     async with connect("short") as live:
         await sound(await live.write("Hello"))
         await asyncio.sleep(4.0)  # the end of the first connection is past; nothing announces it
-        size, _ = await sound(await live.write("And again"))
-        hold(size, "sound")
+        for _ in range(3):  # a connection lives two seconds here, and a question may meet its end
+            with contextlib.suppress(llm.RealtimeError):
+                size, _text = await sound(await live.write("And again"))
+                hold(size, "sound")
+                return
+        hold(False, "an answer after the end of the first connection")
 
 
 async def compression() -> None:
