@@ -421,7 +421,7 @@ class Supervisor:
 
     def _do(self, name: str, now: float) -> None:
         if name == "dial" and self._machine.can(Move.DIAL):
-            self._await_dial_or_dial(now)
+            self._move(Move.DIAL, now)  # the budget was asked when that was set
         elif name == "setup" and self.state is State.DIALING:
             failure = Failure(Phase.SETUP, Kind.TIMEOUT, reason="no setupComplete")
             self.abandon(failure, now, planned=False)
@@ -432,13 +432,6 @@ class Supervisor:
         elif name == "close" and self.state in CLOSING:
             assert self.connection is not None
             self._out.add(c.Close(self.connection.number, graceful=False))
-
-    def _await_dial_or_dial(self, now: float) -> None:
-        wait_s = self._budget.earliest_s(now) - now
-        if wait_s <= 0:
-            self._move(Move.DIAL, now)
-        else:
-            self._await_dial(wait_s, now)
 
     # ── moves ──
 

@@ -249,8 +249,7 @@ class Turns:
         turn.call_closed = False
         if message.model_text is not None:
             text = message.model_text
-            if text.text:
-                turn.hears(Hearing.TEXT)
+            turn.hears(Hearing.TEXT if text.text else Hearing.NOTHING)
             turn.model_text = (turn.model_text + text.text)[:MAX_TEXT_CHARS]
             self._dependents.deliver(
                 TranscriptText(turn.number, Speaker.MODEL, text.text, text.finished), now
