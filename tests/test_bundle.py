@@ -83,7 +83,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("GEMINI_API_KEY", KEY)
     (tmp_path / "agentd.toml").write_text(
         f'[live]\nsystem_instruction = "{INSTRUCTION}"\nproject = "{PASSWORD}"\n'
-        f'base_url = "https://mira:{PASSWORD}@proxy.example:8443/{HANDLE}?key={KEY}"\n'
+        f'base_url = "https://proxy.example:8443/{HANDLE}?key={KEY}"\n'
     )
     asound = tmp_path / "asound"
     asound.mkdir()
@@ -141,6 +141,16 @@ def test_nothing_private_is_in_it(home: Path) -> None:
         assert secret.encode() not in raw + plain, secret
         assert json.dumps(secret)[1:-1].encode() not in plain
     assert len(unpacked(path)) == 9
+
+
+def test_a_login_in_an_address_stays_out_of_it(home: Path) -> None:
+    """Such settings are refused; the bundle says so, and does not repeat what it refuses."""
+    file = home / "agentd.toml"
+    file.write_text(f'[live]\nbase_url = "https://mira:{PASSWORD}@proxy.example:8443"\n')
+    path = home / "bundle.tar.gz"
+    write(path, collect(file, sources(home)))
+    assert PASSWORD.encode() not in gzip.decompress(path.read_bytes())
+    assert "base_url" in unpacked(path)["doctor.json"]
 
 
 def test_what_helps_is_in_it(home: Path) -> None:
