@@ -165,6 +165,10 @@ ASKING = (
     ["instruct", "x"],
     ["context", "add", "x"],
     ["forget"],
+    ["events"],
+    ["events", "--json", "--transcripts"],
+    ["tools"],
+    ["tools", "--json"],
 )
 
 
@@ -203,7 +207,8 @@ def test_a_daemon_that_says_anything(folder: Path, daemon: str, is_terminal: boo
             assert is_harmless(out)
             assert is_harmless(err)
             if "--json" in arguments:
-                for document in out.splitlines() if "--watch" in arguments else [out]:
+                lines = "--watch" in arguments or arguments[0] == "events"
+                for document in out.splitlines() if lines else [out]:
                     assert not document or json.loads(document) is not None
     finally:
         server.close()
@@ -224,7 +229,15 @@ def config(folder: Path) -> Path:
 
 def test_a_configuration_that_is_wrong_in_any_way(folder: Path, config: Path) -> None:
     """Every command that reads it names the problems, each in one bounded line."""
-    for command in ("config check", "config show", "doctor", "doctor --json", "run", "leds off"):
+    for command in (
+        "config check",
+        "config show",
+        "doctor",
+        "doctor --json",
+        "run",
+        "leds off",
+        "wake list",
+    ):
         code, out, err = printed([*command.split(), "--config", str(config)])
         assert code == 78, command
         assert "unknown key" in out + err
@@ -349,5 +362,5 @@ def test_the_demo_tells_any_event(folder: Path) -> None:
 def test_every_command_is_walked() -> None:
     """A new command is added to one of the tests above."""
     walked = {arguments[0] for arguments in ASKING}
-    walked |= {"config", "doctor", "run", "leds", "bundle", "devices", "demo", "emulator"}
+    walked |= {"config", "doctor", "run", "leds", "bundle", "devices", "demo", "emulator", "wake"}
     assert set(COMMANDS) == walked

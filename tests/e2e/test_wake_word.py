@@ -61,7 +61,7 @@ async def through(speaker: Speaker, microphone: Path) -> None:
 
 
 def test_without_the_word_not_a_byte_leaves(tmp_path: Path) -> None:
-    """Through a reload, a break, a GoAway, and mute off and on; the journal says so, too."""
+    """Through a reload, a break, and mute off and on; the journal says so, too."""
 
     async def main() -> None:
         spoken = words(*SENTENCE)
